@@ -1,0 +1,34 @@
+"""
+What YAML says: sites, machines, the fleet; and the refusal of everything else, with file, line, key and an example.
+
+    fleet = find_fleet(ssh_config=Path(".lab/ssh_config"))     fleet.sites_for("vps") -> (Site, ...)
+
+`Refusal` is the only error that leaves here; its `exit_code` is 2 and nothing has been touched.
+"""
+
+from .fleet import PRODUCTION, ROLES, STAGING, Acme, Fleet, Machine
+from .functions import DISABLED
+from .load import find_fleet, load_fleet, load_sites
+from .owners import owner_of
+from .refusal import Problem, Refusal
+from .site import Cache, Php, Site, Tls
+
+__all__ = [
+    "DISABLED",
+    "PRODUCTION",
+    "ROLES",
+    "STAGING",
+    "Acme",
+    "Cache",
+    "Fleet",
+    "Machine",
+    "Php",
+    "Problem",
+    "Refusal",
+    "Site",
+    "Tls",
+    "find_fleet",
+    "load_fleet",
+    "load_sites",
+    "owner_of",
+]

@@ -1,0 +1,185 @@
+"""What fleet.yml says: the CA, the operators' addresses, the machines and their roles, and where the sites are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
+
+from . import grammars
+from .refusal import Problem, Refusal, Wrong
+from .site import FROZEN, Site, switch, type_unique, words
+
+# Let's Encrypt, "Staging Environment" and "ACME v2 Production".
+PRODUCTION = "https://acme-v02.api.letsencrypt.org/directory"
+STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
+
+Role = Literal["web", "edge", "static", "app", "cache", "database", "files", "balancer"]
+ROLES: tuple[str, ...] = get_args(Role)
+
+
+def _path(value: Any, info: ValidationInfo) -> Any:
+    """A path as written in fleet.yml: relative to that file."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip() or "\0" in value or not value.isprintable():
+        raise Wrong(f"must be a path, not {grammars.quoted(value)}")
+    base = (info.context or {}).get("base")
+    path = Path(value).expanduser()
+    return path if base is None else base / path
+
+
+def _bundle(path: Path) -> Path:
+    """A CA bundle: a readable PEM file of certificates alone."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(4 << 20)
+    except OSError as error:
+        raise Wrong(f"{path} cannot be read: {error.strerror}") from None
+    if b"PRIVATE KEY-----" in content:
+        raise Wrong(f"{path} holds a private key; a CA bundle has certificates alone")
+    if b"-----BEGIN CERTIFICATE-----" not in content:
+        raise Wrong(f"{path} holds no PEM certificate")
+    return path
+
+
+def _directory(path: Path) -> Path:
+    if not path.is_dir():
+        raise Wrong(f"{path} is not a directory")
+    return path
+
+
+class Acme(BaseModel):
+    """The certificate authority that issues for every site."""
+
+    model_config = FROZEN
+
+    staging: bool = switch(False, "Let's Encrypt's staging CA: no rate limits, no browser trusts it")
+    directory: grammars.HttpsUrl = Field(
+        default_factory=lambda data: STAGING if data.get("staging") else PRODUCTION,
+        title="the CA's ACME directory",
+        description="an https:// URL",
+        examples=[PRODUCTION],
+    )
+    ca_bundle: Annotated[Path, BeforeValidator(_path), AfterValidator(_bundle)] | None = Field(
+        None,
+        title="PEM file on this machine with the CA's own root, for a private CA; relative to this file",
+        description="the path of a PEM file, or null",
+        examples=["ca.pem"],
+    )
+    email: grammars.Email | None = Field(
+        None,
+        title="where the CA writes to",
+        description="an e-mail address, or null",
+        examples=["webmaster@example.com"],
+    )
+
+    @field_validator("directory")
+    @classmethod
+    def _one(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("staging") and value != STAGING:
+            raise Wrong("staging: true chooses Let's Encrypt's staging CA; write one of the two keys")
+        return value
+
+
+class Machine(BaseModel):
+    """One host of the fleet."""
+
+    model_config = FROZEN
+
+    name: str
+    address: grammars.Address | None = Field(
+        None,
+        title="its address on the private network, null if it has none",
+        description="an IP address, or null",
+        examples=["10.0.0.11"],
+    )
+    roles: Annotated[tuple[Role, ...], Field(min_length=1), type_unique] = Field(
+        ("web",), title="what it does", description=f"a list of roles: {', '.join(ROLES)}", examples=[["web"]]
+    )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _machines(value: Any) -> Any:
+    """Each machine gets the name it is listed under."""
+    if not isinstance(value, dict):
+        return value
+    machines = {}
+    for name, entry in value.items():
+        try:
+            grammars.host_alias(name)
+        except Wrong as wrong:
+            raise Wrong(wrong.message, "web1: {}", at=(name,)) from None
+        if isinstance(entry, dict) and "name" in entry:
+            raise Wrong("unknown key; the machine's name is the key above it", at=(name, "name"))
+        machines[name] = {"name": name, **entry} if isinstance(entry, dict) else entry
+    return machines
+
+
+class Fleet(BaseModel):
+    """The whole: what all sites and machines share. `Fleet()` is one without a fleet.yml."""
+
+    model_config = FROZEN
+
+    acme: Acme = Field(
+        default_factory=Acme, title="the CA", description="keys such as email", examples=[{"staging": True}]
+    )
+    operators: Annotated[tuple[grammars.Network, ...], type_unique] = words(
+        "networks that are never banned and always reach SSH", "a list of addresses and networks", "203.0.113.0/24"
+    )
+    hosts: Annotated[dict[str, Machine], BeforeValidator(_machines)] = Field(
+        default_factory=dict,
+        title="the machines; none means any host given with -H, as a web server",
+        description="machines by name",
+        examples=[{"web1": {}}],
+    )
+    sites: Annotated[Path, BeforeValidator(_path), AfterValidator(_directory)] = Field(
+        Path("sites"),
+        title="directory of the site files, relative to this file",
+        description="the path of a directory",
+        examples=["sites"],
+    )
+
+    _file: Path | None = PrivateAttr(None)
+    _sites: tuple[Site, ...] = PrivateAttr(())
+
+    @property
+    def file(self) -> Path | None:
+        """The fleet.yml this came from; None for the defaults."""
+        return self._file
+
+    @property
+    def all_sites(self) -> tuple[Site, ...]:
+        """Every site of the fleet, by domain."""
+        return self._sites
+
+    def with_sites(self, sites: Iterable[Site], file: Path | None = None) -> Fleet:
+        """This fleet, serving `sites`."""
+        fleet = self.model_copy()
+        fleet._sites = tuple(sorted(sites, key=str))
+        fleet._file = file or self._file
+        return fleet
+
+    def machine(self, host: str) -> Machine:
+        """The machine called `host`. Raises Refusal for one that fleet.yml, which lists machines, does not list."""
+        if host in self.hosts:
+            return self.hosts[host]
+        if not self.hosts:
+            return Machine(name=host)
+        near = difflib.get_close_matches(host, self.hosts, 1)
+        hint = f"did you mean {near[0]}?" if near else f"the hosts there: {', '.join(self.hosts)}"
+        raise Refusal(Problem(f"there is no host {host}; {hint}", self._file, key="hosts", example=f"{host}: {{}}"))
+
+    def sites_for(self, host: str) -> tuple[Site, ...]:
+        """The sites that `host` serves: those that name it, and, if it is a web server, those that name none."""
+        web = "web" in self.machine(host).roles
+        return tuple(site for site in self._sites if host in site.hosts or (web and not site.hosts))
+
+    def email_for(self, site: Site) -> str:
+        """The CA's contact for `site`: its own, else the fleet's, else the webmaster of RFC 2142."""
+        return site.tls.email or self.acme.email or f"webmaster@{site.domain}"

@@ -1,0 +1,217 @@
+"""What one file in sites/ says: a domain, its names, its user, and how PHP, the cache and TLS treat it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+from . import grammars, names, owners
+from .functions import DISABLED, loosened
+from .refusal import Wrong
+
+FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+def number(default: int, low: int, high: int, what: str) -> Any:
+    """A key that holds a whole number in a range."""
+    return Field(
+        default, ge=low, le=high, title=what, description=f"a whole number from {low} to {high}", examples=[default]
+    )
+
+
+def switch(default: bool, what: str) -> Any:
+    """A key that is true or false."""
+    return Field(default, title=what, description="true or false", examples=[not default])
+
+
+def words(what: str, expected: str, *example: str) -> Any:
+    """A key that holds a list, empty by default."""
+    return Field((), title=what, description=expected, examples=[list(example)])
+
+
+def _unique(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    for index, item in enumerate(items):
+        if item in items[:index]:
+            raise Wrong(f"{item} is in the list twice", at=(index,))
+    return items
+
+
+type_unique = AfterValidator(_unique)
+
+
+class Php(BaseModel):
+    """The site's own FPM pool (T1, "PHP-FPM"), `pm = ondemand`."""
+
+    model_config = FROZEN
+
+    version: grammars.PhpVersion | None = Field(
+        None, title="PHP version; null is Debian's own", description='a version in quotes, or null', examples=["8.4"]
+    )
+    children: int = number(5, 1, 500, "workers at most (pm.max_children)")
+    idle_timeout: int = number(10, 1, 86400, "seconds after which an idle worker ends (pm.process_idle_timeout)")
+    max_requests: int = number(4096, 0, 1_000_000, "requests after which a worker is replaced, 0 never (pm.max_requests)")
+    memory_limit: Annotated[str, AfterValidator(grammars.size("16M", "8G"))] = Field(
+        "128M", title="memory of one request", description="a size from 16M to 8G", examples=["128M"]
+    )
+    upload_limit: Annotated[str, AfterValidator(grammars.size("1K", "8G"))] = Field(
+        "8M",
+        title="one request's body and each file in it (upload_max_filesize, post_max_size)",
+        description="a size from 1K to 8G",
+        examples=["8M"],
+    )
+    timeout: int = number(30, 1, 3600, "seconds one request may take (max_execution_time, request_terminate_timeout)")
+    file_uploads: bool = switch(True, "whether visitors may upload files")
+    allow_url_fopen: bool = switch(False, "whether fopen() and file_get_contents() may fetch URLs")
+    functions: Annotated[tuple[str, ...], type_unique] = words(
+        "functions this site may call, of those that are off by default",
+        "a list of PHP functions that are off by default",
+        "proc_open",
+    )
+
+    @field_validator("functions")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return loosened(value)
+
+    @property
+    def disable_functions(self) -> tuple[str, ...]:
+        """The functions that stay off, sorted: the value of php.ini's disable_functions."""
+        return tuple(name for name in DISABLED if name not in self.functions)
+
+    @property
+    def loosened(self) -> tuple[str, ...]:
+        """What this site has looser than the strict default, as `status` reports it."""
+        keys = tuple(key for key in ("allow_url_fopen",) if getattr(self, key) != type(self).model_fields[key].default)
+        return keys + self.functions
+
+
+class Cache(BaseModel):
+    """How Varnish treats the site's answers (T1, "Varnish")."""
+
+    model_config = FROZEN
+
+    ttl: int = number(120, 0, 31_536_000, "seconds an answer without Cache-Control is kept")
+    grace: int = number(3600, 0, 2_592_000, "seconds an expired answer still serves while a new one is fetched")
+    keep_cookies: Annotated[tuple[grammars.CookieName, ...], type_unique] = words(
+        "cookies that reach PHP; a request with one of them is not cached", "a list of cookie names", "PHPSESSID"
+    )
+    bypass: Annotated[tuple[grammars.PathPrefix, ...], type_unique] = words(
+        "beginnings of paths that are never cached", "a list of beginnings of paths", "/admin/"
+    )
+
+
+class Tls(BaseModel):
+    """The site's certificate (T1, "Let's Encrypt")."""
+
+    model_config = FROZEN
+
+    email: grammars.Email | None = Field(
+        None,
+        title="where the CA writes to; null is the fleet's",
+        description="an e-mail address, or null",
+        examples=["webmaster@example.com"],
+    )
+    key: Literal["ec256", "ec384", "rsa2048", "rsa4096"] = Field(
+        "ec256",
+        title="kind of private key",
+        description="ec256, ec384, rsa2048 or rsa4096",
+        examples=["ec256"],
+    )
+
+
+def _php(value: Any) -> Any:
+    """`php: false` is a site without PHP."""
+    return None if value is False else value
+
+
+class Site(BaseModel):
+    """One web site: a domain and everything that is particular to it."""
+
+    model_config = FROZEN
+
+    domain: grammars.Domain = Field(
+        title="the bare domain, without www; IDN as it is read", description="a domain name", examples=["example.com"]
+    )
+    subdomains: Annotated[tuple[grammars.Subdomain, ...], type_unique] = Field(
+        ("www",),
+        title="names in front of the domain, each served from public_html/<name>",
+        description="a list of names in front of the domain",
+        examples=[["www"]],
+    )
+    aliases: Annotated[tuple[grammars.HostName, ...], type_unique] = words(
+        "other full host names of this site", "a list of full host names", "example.org"
+    )
+    owner: grammars.Owner = Field(
+        default_factory=lambda data: owners.owner_of(data["domain"]),
+        title="the system user its PHP runs as; derived from the domain",
+        description="a user name, or no such key",
+        examples=["example-com"],
+    )
+    php: Annotated[Php | None, BeforeValidator(_php)] = Field(
+        default_factory=Php,
+        title="the site's PHP pool; false for a site without PHP",
+        description="keys such as children, or false for a site without PHP",
+        examples=[{"children": 5}],
+    )
+    cache: Cache = Field(
+        default_factory=Cache, title="Varnish", description="keys such as ttl", examples=[{"ttl": 120}]
+    )
+    tls: Tls = Field(
+        default_factory=Tls, title="the certificate", description="keys such as key", examples=[{"key": "ec256"}]
+    )
+    hosts: Annotated[tuple[grammars.HostAlias, ...], type_unique] = words(
+        "machines that serve it; none means every one with the role web", "a list of names from fleet.yml", "web1"
+    )
+
+    @field_validator("domain")
+    @classmethod
+    def _bare(cls, value: str) -> str:
+        rest = value.removeprefix("www.")
+        if rest != value and "." in rest:
+            raise Wrong(f"write the bare domain; www is one of its subdomains, not part of it: not {value}", rest)
+        return value
+
+    @field_validator("subdomains")
+    @classmethod
+    def _fit(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        room = names.NAME_MAX - len(info.data.get("domain", "")) - 1
+        for index, item in enumerate(value):
+            if len(item) > room:
+                raise Wrong(f"{item}.{info.data['domain']} is longer than {names.NAME_MAX} characters", at=(index,))
+        return value
+
+    @field_validator("aliases")
+    @classmethod
+    def _elsewhere(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        domain = info.data.get("domain", ".")
+        for index, item in enumerate(value):
+            if item == domain:
+                raise Wrong(f"{item} is the site's own domain; leave it out", at=(index,))
+            if item.endswith("." + domain):
+                part = item.removesuffix("." + domain)
+                raise Wrong(f"{item} lies below the site's domain; write {part} under subdomains", at=(index,))
+        return value
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every full host name: the domain, each subdomain, the aliases. The certificate's SANs, in this order."""
+        return (self.domain, *(f"{name}.{self.domain}" for name in self.subdomains), *self.aliases)
+
+    @property
+    def labels(self) -> int:
+        """Labels of the domain; `%-(labels+1)+` is the subdomain in Apache's VirtualDocumentRoot."""
+        return self.domain.count(".") + 1
+
+    @property
+    def root(self) -> str:
+        """The site's directory on the host."""
+        return f"/var/www/{self.domain}"
+
+    @property
+    def shown(self) -> str:
+        """The domain as a person reads it."""
+        return names.unicode_form(self.domain)
+
+    def __str__(self) -> str:
+        return self.domain
