@@ -1,10 +1,10 @@
 """
 One YAML file as plain data that remembers its lines, and refuses whatever would not mean what it says.
 
-YAML 1.1 readers turn `no` into false, `8.10` into 8.1, `0123` into 83 and `12:30` into 750. This one knows text, whole
-numbers, true, false and null; any other plain word that some reader would turn into something else comes out as a `Trap`,
-which no schema accepts. Anchors, aliases, merge keys and tags are refused: site files are short, and without them there
-is no bomb to defuse. Parsed by libyaml's events where PyYAML has it, which is fifteen times faster.
+YAML 1.1 readers turn `no` into false, `8.10` into 8.1, `0123` into 83 and `12:30` into 750. This one knows text,
+whole numbers, true, false and null; any other plain word that some reader would turn into something else comes out as
+a `Trap`, which no schema accepts. Anchors, aliases, merge keys and tags are refused: site files are short, and without
+them there is no bomb to defuse. The events come from libyaml where PyYAML has it, which is fifteen times faster.
 """
 
 from __future__ import annotations
@@ -56,10 +56,13 @@ _MAYBE_TRAP = re.compile(r"[-+.0-9<=]|(?:[yntf]|on|off|yes|no|true|false|null)$"
 
 @dataclass(frozen=True)
 class Trap:
-    """A value that was written one way and would be read another. `reading` says what as; empty when there is no value."""
+    """A value that was written one way and would be read as another, `reading`; both are empty when there is none."""
 
     text: str
     reading: str
+
+
+_WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": Trap("", "")}
 
 
 @dataclass
@@ -223,9 +226,7 @@ class _Builder:
 
     def problem(self, path: KeyPath, event: Any, message: str, example: str = "") -> None:
         line = event.start_mark.line + 1
-        self.document.problems.append(
-            Problem(message, self.document.file, line, shown_key(path), example=example)
-        )
+        self.document.problems.append(Problem(message, self.document.file, line, shown_key(path), example=example))
 
     def stop(self, message: str, event: Any = None, example: str = "") -> Refusal:
         line = 1 if event is None else event.start_mark.line + 1
@@ -238,22 +239,14 @@ class _Builder:
 
 def plain(text: str) -> Any:
     """A word without quotes: a bool, a whole number, None, text, or a Trap."""
-    if text == "true":
-        return True
-    if text == "false":
-        return False
-    if text in {"null", "~"}:
-        return None
-    if not text:
-        return Trap("", "")
+    if text in _WORDS:
+        return _WORDS[text]
     if not _MAYBE_TRAP.match(text):
         return text
     if _WHOLE.fullmatch(text):
         return int(text)
-    for pattern, reading in _TRAPS:
-        if pattern.fullmatch(text):
-            return Trap(text, _precisely(text, reading))
-    return text
+    reading = next((reading for pattern, reading in _TRAPS if pattern.fullmatch(text)), None)
+    return text if reading is None else Trap(text, _precisely(text, reading))
 
 
 def _precisely(text: str, reading: str) -> str:
@@ -274,7 +267,7 @@ def _short(text: str) -> str:
 
 
 def _syntax(file: Path, error: yaml.YAMLError) -> Problem:
-    """libyaml's complaint, at the line where the trouble began."""
+    """What libyaml complains of, at the line where the trouble began."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return Problem("is not YAML", file)
     problem, context = error.problem or "", error.context or ""

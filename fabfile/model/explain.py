@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from .document import Document, KeyPath, Trap, plain
 from .grammars import quoted
 from .refusal import Problem, Wrong
 
 Model = type[BaseModel]
+
+_BARE = re.compile(r"[A-Za-z0-9/._](?:[A-Za-z0-9/._@+~-]|:(?=[/0-9a-f]))*")  # needs no quotes in YAML
 
 
 def problems(document: Document, model: Model, error: ValidationError) -> Iterator[Problem]:
@@ -22,18 +26,19 @@ def problems(document: Document, model: Model, error: ValidationError) -> Iterat
     for detail in error.errors(include_url=False):
         if detail["type"] == "default_factory_not_called":
             continue  # follows from another error
-        problem = _problem(document, model, detail["loc"], detail["type"], detail["input"], detail.get("ctx", {}))
+        problem = _problem(document, model, detail)
         if problem.key not in said:
             yield problem
 
 
-def _problem(document: Document, model: Model, loc: KeyPath, kind: str, given: Any, context: dict[str, Any]) -> Problem:
+def _problem(document: Document, model: Model, detail: ErrorDetails) -> Problem:
+    loc, kind, given = detail["loc"], detail["type"], detail["input"]
     if kind == "missing":
         field, _ = _field(model, loc)
         return document.says(loc, "is missing", _pair(loc[-1], _example(field)), _expected(field))
     if kind == "extra_forbidden":
         return document.says(loc, _unknown(model, loc))
-    wrong = context.get("error")
+    wrong = detail.get("ctx", {}).get("error")
     at = wrong.at if isinstance(wrong, Wrong) and wrong.at else ()
     field, key = _field(model, loc)
     if isinstance(wrong, Wrong):
@@ -73,8 +78,7 @@ def written(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {written(item)}' for key, item in value.items())}}}"
     text = str(value)
-    safe = isinstance(value, int) or (text.replace("://", "").strip("/.-_@").isalnum() or not set(text) & set(" #:,[]{}\"'&*!|>%@`"))
-    return text if safe and (isinstance(value, int) or plain(text) == text) else quoted(text)
+    return text if isinstance(value, int) or (_BARE.fullmatch(text) and plain(text) == text) else quoted(text)
 
 
 def _pair(key: Any, value: Any) -> str:
@@ -117,7 +121,7 @@ def _remedy(field: FieldInfo | None, given: Any) -> Any:
     """What was probably meant, when the schema would accept it; else the field's example."""
     if field is None:
         return _example(field)
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, *field.metadata])
+    adapter: TypeAdapter[Any] = TypeAdapter(_full_type(field))
     for candidate in _guesses(field, given):
         try:
             adapter.validate_python(candidate, strict=True)
@@ -125,6 +129,11 @@ def _remedy(field: FieldInfo | None, given: Any) -> Any:
             continue
         return candidate
     return _example(field)
+
+
+def _full_type(field: FieldInfo) -> Any:
+    """The field's type with its checks, as it stands in the class."""
+    return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
 
 
 def _guesses(field: FieldInfo, given: Any) -> Iterator[Any]:

@@ -65,13 +65,13 @@ class Acme(BaseModel):
         examples=[PRODUCTION],
     )
     ca_bundle: Annotated[Path, BeforeValidator(_path), AfterValidator(_bundle)] | None = Field(
-        None,
+        default=None,
         title="PEM file on this machine with the CA's own root, for a private CA; relative to this file",
         description="the path of a PEM file, or null",
         examples=["ca.pem"],
     )
     email: grammars.Email | None = Field(
-        None,
+        default=None,
         title="where the CA writes to",
         description="an e-mail address, or null",
         examples=["webmaster@example.com"],
@@ -92,13 +92,13 @@ class Machine(BaseModel):
 
     name: str
     address: grammars.Address | None = Field(
-        None,
+        default=None,
         title="its address on the private network, null if it has none",
         description="an IP address, or null",
         examples=["10.0.0.11"],
     )
     roles: Annotated[tuple[Role, ...], Field(min_length=1), type_unique] = Field(
-        ("web",), title="what it does", description=f"a list of roles: {', '.join(ROLES)}", examples=[["web"]]
+        default=("web",), title="what it does", description=f"a list of roles: {', '.join(ROLES)}", examples=[["web"]]
     )
 
     def __str__(self) -> str:
@@ -126,9 +126,7 @@ class Fleet(BaseModel):
 
     model_config = FROZEN
 
-    acme: Acme = Field(
-        default_factory=Acme, title="the CA", description="keys such as email", examples=[{"staging": True}]
-    )
+    acme: Acme = Field(default=Acme(), title="the CA", description="keys such as email", examples=[{"staging": True}])
     operators: Annotated[tuple[grammars.Network, ...], type_unique] = words(
         "networks that are never banned and always reach SSH", "a list of addresses and networks", "203.0.113.0/24"
     )
@@ -139,7 +137,7 @@ class Fleet(BaseModel):
         examples=[{"web1": {}}],
     )
     sites: Annotated[Path, BeforeValidator(_path), AfterValidator(_directory)] = Field(
-        Path("sites"),
+        default=Path("sites"),
         title="directory of the site files, relative to this file",
         description="the path of a directory",
         examples=["sites"],
@@ -159,10 +157,9 @@ class Fleet(BaseModel):
         return self._sites
 
     def with_sites(self, sites: Iterable[Site], file: Path | None = None) -> Fleet:
-        """This fleet, serving `sites`."""
+        """A copy of this fleet that serves `sites`."""
         fleet = self.model_copy()
-        fleet._sites = tuple(sorted(sites, key=str))
-        fleet._file = file or self._file
+        fleet._sites, fleet._file = tuple(sorted(sites, key=str)), file or self._file  # noqa: SLF001  (our own copy)
         return fleet
 
     def machine(self, host: str) -> Machine:

@@ -1,4 +1,4 @@
-"""PHP functions that are off for every site, unless its file names them (dev-sec php-baseline, without what a CMS needs)."""
+"""PHP functions that are off for every site that does not name them (dev-sec php-baseline, less what a CMS needs)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from .refusal import Wrong
 
 # Starting programs, signalling and changing processes, making links out of the site's tree, and looking into the
 # cache of scripts that all pools share. mail(), curl and ini_set() stay: common sites cannot do without.
-DISABLED = tuple(
-    sorted(
-        "dl exec link opcache_get_configuration opcache_get_status passthru pcntl_alarm pcntl_async_signals pcntl_exec "
-        "pcntl_fork pcntl_get_last_error pcntl_getpriority pcntl_rfork pcntl_setpriority pcntl_signal "
-        "pcntl_signal_dispatch pcntl_signal_get_handler pcntl_sigprocmask pcntl_sigtimedwait pcntl_sigwaitinfo "
-        "pcntl_strerror pcntl_unshare pcntl_wait pcntl_waitpid pcntl_wexitstatus pcntl_wifcontinued pcntl_wifexited "
-        "pcntl_wifsignaled pcntl_wifstopped pcntl_wstopsig pcntl_wtermsig popen posix_kill posix_mkfifo posix_mknod "
-        "posix_setegid posix_seteuid posix_setgid posix_setpgid posix_setrlimit posix_setsid posix_setuid proc_close "
-        "proc_get_status proc_nice proc_open proc_terminate shell_exec symlink system".split()
-    )
-)
+_OFF = """
+dl exec link opcache_get_configuration opcache_get_status passthru pcntl_alarm pcntl_async_signals pcntl_exec pcntl_fork
+pcntl_get_last_error pcntl_getpriority pcntl_rfork pcntl_setpriority pcntl_signal pcntl_signal_dispatch
+pcntl_signal_get_handler pcntl_sigprocmask pcntl_sigtimedwait pcntl_sigwaitinfo pcntl_strerror pcntl_unshare pcntl_wait
+pcntl_waitpid pcntl_wexitstatus pcntl_wifcontinued pcntl_wifexited pcntl_wifsignaled pcntl_wifstopped pcntl_wstopsig
+pcntl_wtermsig popen posix_kill posix_mkfifo posix_mknod posix_setegid posix_seteuid posix_setgid posix_setpgid
+posix_setrlimit posix_setsid posix_setuid proc_close proc_get_status proc_nice proc_open proc_terminate shell_exec
+symlink system
+"""
+
+DISABLED: tuple[str, ...] = tuple(_OFF.split())
 
 
 def loosened(functions: tuple[str, ...]) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def cookie_name(text: str) -> str:
 def php_version(text: str) -> str:
     """`8.4`: the two numbers that Debian's package names hold."""
     if not re.fullmatch(r"[5-9]\.[0-9]{1,2}", text):
-        raise Wrong(f'must be a PHP version of two numbers, not {quoted(text)}', '"8.4"')
+        raise Wrong(f"must be a PHP version of two numbers, not {quoted(text)}", '"8.4"')
     return text
 
 
@@ -107,7 +107,7 @@ def network(value: Any) -> Any:
         try:
             loose = ipaddress.ip_network(value, strict=False)
         except ValueError:
-            raise Wrong(f"must be an address or a network in CIDR form, not {quoted(value)}", "203.0.113.0/24") from None
+            raise Wrong(f"must be an address or a CIDR network, not {quoted(value)}", "203.0.113.0/24") from None
         alone = value.partition("/")[0]
         raise Wrong(f"{value} has bits behind its prefix: is it {alone} or {loose}?", str(loose)) from None
     if found.prefixlen < (8 if found.version == 4 else 16):

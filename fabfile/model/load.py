@@ -19,6 +19,8 @@ from .site import Site
 
 FLEET, SITES, ENDING = "fleet.yml", "sites", ".yml"
 
+_WHAT = {"domain": "the domain", "subdomains": "a subdomain", "aliases": "an alias", "owner": "the owner"}
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -153,7 +155,7 @@ def _shared_names(entries: Iterable[Entry]) -> Iterator[Problem]:
 
 def _place(entry: Entry, path: KeyPath) -> str:
     document = entry.document
-    what = {"domain": "the domain", "subdomains": "a subdomain", "aliases": "an alias", "owner": "the owner"}[str(path[0])]
+    what = _WHAT[str(path[0])]
     default = "" if path[:1] in document.lines else " (by default)"
     return f"{what} of {entry.site.domain}{default}, at {shown_path(document.file)}:{document.line(path)}"
 
@@ -164,9 +166,8 @@ def _shared_owners(entries: Iterable[Entry]) -> Iterator[Problem]:
     for entry in entries:
         other = taken.setdefault(entry.site.owner, entry)
         if other is not entry:
-            yield entry.document.says(
-                ("owner",), f"{entry.site.owner} is already {_place(other, ('owner',))}; leave the key out for one of its own"
-            )
+            message = f"{entry.site.owner} is already {_place(other, ('owner',))}; leave the key out for one of its own"
+            yield entry.document.says(("owner",), message)
 
 
 def _unlisted(fleet: Fleet, entries: Iterable[Entry]) -> Iterator[Problem]:

@@ -27,13 +27,27 @@ _LOOKALIKE = {"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU"}
 SPECIAL = frozenset({"localhost", "invalid", "local", "onion", "arpa", "alt"})
 
 # Common names under which everybody registers: nobody's own site. Short on purpose; the CA knows the full list.
-SUFFIXES = frozenset(
-    "ac.at ac.uk co.at co.id co.il co.in co.jp co.ke co.kr co.nz co.th co.uk co.za com.ar com.au com.br com.cn com.co "
-    "com.hk com.mx com.my com.ng com.pk com.pl com.sg com.tr com.tw com.ua com.vn edu.au edu.cn gov.au gov.br gov.in "
-    "gov.uk gov.za ltd.uk me.uk ne.jp net.au net.br net.cn net.nz net.uk nhs.uk nom.br or.at or.jp or.kr org.au org.br "
-    "org.cn org.nz org.pl org.tr org.uk org.za plc.uk police.uk sch.uk "
-    "appspot.com azurewebsites.net blogspot.com cloudfront.net duckdns.org dyndns.org firebaseapp.com fly.dev "
-    "github.io gitlab.io herokuapp.com netlify.app ngrok.io onrender.com pages.dev vercel.app web.app workers.dev".split()
+_SUFFIXES = """
+ac.at ac.uk co.at co.id co.il co.in co.jp co.ke co.kr co.nz co.th co.uk co.za com.ar com.au com.br com.cn com.co com.hk
+com.mx com.my com.ng com.pk com.pl com.sg com.tr com.tw com.ua com.vn edu.au edu.cn gov.au gov.br gov.in gov.uk gov.za
+ltd.uk me.uk ne.jp net.au net.br net.cn net.nz net.uk nhs.uk nom.br or.at or.jp or.kr org.au org.br org.cn org.nz org.pl
+org.tr org.uk org.za plc.uk police.uk sch.uk
+
+appspot.com azurewebsites.net blogspot.com cloudfront.net duckdns.org dyndns.org firebaseapp.com fly.dev github.io
+gitlab.io herokuapp.com netlify.app ngrok.io onrender.com pages.dev vercel.app web.app workers.dev
+"""
+SUFFIXES = frozenset(_SUFFIXES.split())
+
+# Common slips, and what to say before the grammar says something true but dull.
+_SLIPS = tuple(
+    (re.compile(pattern), reason)
+    for pattern, reason in (
+        (r"://", "write the name alone, without http:// or https://"),
+        (r"\*", "wildcards are not used: name each subdomain (HTTP-01 cannot certify a wildcard)"),
+        (r":[0-9]+$", "write the name alone, without a port"),
+        (r"\.$", "write it without the dot at the end"),
+        (r"^\.|\.\.", "it has an empty label (a dot too many)"),
+    )
 )
 
 
@@ -65,7 +79,9 @@ def site_domain(text: str) -> str:
 
 def subdomain(text: str) -> str:
     """The A-label form of the part before a site's domain: `www`, or `a.b`. Raises Wrong."""
-    _hints(text, relative=True)
+    if text in {"@", "_"}:
+        raise Wrong("the bare domain is always served (from public_html/_): leave it out of this list")
+    _hints(text)
     name = _ascii(text)
     _labels(text, name)
     return name
@@ -80,30 +96,20 @@ def unicode_form(name: str) -> str:
     return idna.decode(name)
 
 
-def _hints(text: str, *, relative: bool = False) -> None:
-    """Refuse the common slips with the remedy, before the grammar says something true but dull."""
+def _hints(text: str) -> None:
+    """Refuse what needs no grammar: nothing, too much, the invisible, addresses, and the common slips."""
     if not text:
         raise Wrong("is empty")
     if len(text) > 4 * NAME_MAX:
         raise Wrong(f"has {len(text)} characters; a host name has at most {NAME_MAX}")
     for character in text:
-        category = unicodedata.category(character)
-        if category[0] in "CZ" and character not in _JOINERS:
+        if unicodedata.category(character)[0] in "CZ" and character not in _JOINERS:
             raise _not_a_name(text, f"it holds {_character(character)}")
     if _is_address(text):
         raise _not_a_name(text, "it is an IP address")
-    if "://" in text:
-        raise _not_a_name(text, "write the name alone, without http:// or https://")
-    if "*" in text:
-        raise _not_a_name(text, "wildcards are not used: name each subdomain (HTTP-01 cannot certify a wildcard)")
-    if re.search(r":[0-9]+$", text):
-        raise _not_a_name(text, "write the name alone, without a port")
-    if text.endswith("."):
-        raise _not_a_name(text, "write it without the dot at the end")
-    if text.startswith(".") or ".." in text:
-        raise _not_a_name(text, "it has an empty label (a dot too many)")
-    if relative and text in {"@", "_"}:
-        raise Wrong("the bare domain is always served (from public_html/_): leave it out of this list")
+    for slip, reason in _SLIPS:
+        if slip.search(text):
+            raise _not_a_name(text, reason)
 
 
 def _ascii(text: str) -> str:
@@ -161,7 +167,7 @@ def _fault(label: str) -> str:
 
 
 def _one_script(text: str) -> None:
-    """Refuse a label that mixes Latin with a script that has look-alikes (Unicode TR 39): `pаypal` with a Cyrillic a."""
+    """Refuse a label that mixes Latin with a script of look-alikes (Unicode TR 39): paypal with a Cyrillic a."""
     for label in text.split("."):
         scripts = {unicodedata.name(character, "?").split()[0] for character in label if character.isalpha()}
         other = scripts & _LOOKALIKE

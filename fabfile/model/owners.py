@@ -17,24 +17,23 @@ from .refusal import Wrong
 OWNER_MAX = 32  # useradd(8): user names are at most 32 characters; MariaDB's accounts as well
 _OWNER = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
-# Users and groups of Debian itself (base-passwd), of the packages this runbook installs, and of its operators.
-# Groups count: a site's user has a group of its own name.
-RESERVED = frozenset(
-    # base-passwd, users and groups
-    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody nogroup adm tty "
-    "disk kmem dialout fax voice cdrom floppy tape sudo audio dip operator src shadow utmp video sasl plugdev staff "
-    "users "
-    # systemd, udev, login, ssh and apt
-    "input sgx render kvm crontab netdev messagebus polkitd sshd ssh ntp chrony tcpdump landscape uuidd dbus avahi lxd "
-    "systemd-network systemd-resolve systemd-timesync systemd-coredump systemd-journal systemd-oom ssl-cert "
-    # the stack
-    "haproxy varnish vcache varnishlog apache apache2 httpd nginx php php-fpm redis memcache memcached mysql mariadb "
-    "postgres lego acme gatehouse fail2ban etckeeper nfs statd rpc rpcuser ganesha tomcat lighttpd "
-    # mail and FTP
-    "postfix postdrop dovecot dovenull exim debian-exim vmail ftp proftpd vsftpd opendkim debian-spamd "
-    # people and clouds
-    "ops admin administrator debian ubuntu ansible deploy docker git guest test user vagrant ec2-user cloud-user".split()
-)
+# Users and groups of Debian's base-passwd; of systemd, udev, login and ssh; of this stack and its neighbours; of mail
+# and FTP; of people and clouds. Groups count, since a site's user has a group of its own name.
+_RESERVED = """
+adm audio backup bin cdrom daemon dialout dip disk fax floppy games gnats irc kmem list lp mail man news nobody nogroup
+operator plugdev proxy root sasl shadow src staff sudo sync sys tape tty users utmp uucp video voice www-data
+
+avahi chrony crontab dbus input kvm landscape lxd messagebus netdev ntp polkitd render sgx ssh sshd ssl-cert tcpdump
+uuidd systemd-coredump systemd-journal systemd-network systemd-oom systemd-resolve systemd-timesync
+
+acme apache apache2 etckeeper fail2ban ganesha gatehouse haproxy httpd lego lighttpd mariadb memcache memcached mysql
+nfs nginx php php-fpm postgres redis rpc rpcuser statd tomcat varnish varnishlog vcache
+
+debian-exim debian-spamd dovecot dovenull exim ftp opendkim postdrop postfix proftpd vmail vsftpd
+
+admin administrator ansible cloud-user debian deploy docker ec2-user git guest ops test ubuntu user vagrant
+"""
+RESERVED = frozenset(_RESERVED.split())
 
 
 def owner_of(domain: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 SHOWN = 40  # problems printed in full; a thousand lines would hide the first
 
 
-class Wrong(ValueError):
+class Wrong(ValueError):  # noqa: N818  (a verdict on a value, never seen by a caller)
     """
     A value that a grammar does not accept. Pydantic wraps it; the loader unwraps it.
 

@@ -46,16 +46,19 @@ class Php(BaseModel):
     model_config = FROZEN
 
     version: grammars.PhpVersion | None = Field(
-        None, title="PHP version; null is Debian's own", description='a version in quotes, or null', examples=["8.4"]
+        default=None,
+        title="PHP version; null is Debian's own",
+        description="a version in quotes, or null",
+        examples=["8.4"],
     )
     children: int = number(5, 1, 500, "workers at most (pm.max_children)")
     idle_timeout: int = number(10, 1, 86400, "seconds after which an idle worker ends (pm.process_idle_timeout)")
-    max_requests: int = number(4096, 0, 1_000_000, "requests after which a worker is replaced, 0 never (pm.max_requests)")
+    max_requests: int = number(4096, 0, 1_000_000, "requests until a worker is replaced, 0 never (pm.max_requests)")
     memory_limit: Annotated[str, AfterValidator(grammars.size("16M", "8G"))] = Field(
-        "128M", title="memory of one request", description="a size from 16M to 8G", examples=["128M"]
+        default="128M", title="memory of one request", description="a size from 16M to 8G", examples=["128M"]
     )
     upload_limit: Annotated[str, AfterValidator(grammars.size("1K", "8G"))] = Field(
-        "8M",
+        default="8M",
         title="one request's body and each file in it (upload_max_filesize, post_max_size)",
         description="a size from 1K to 8G",
         examples=["8M"],
@@ -107,13 +110,13 @@ class Tls(BaseModel):
     model_config = FROZEN
 
     email: grammars.Email | None = Field(
-        None,
+        default=None,
         title="where the CA writes to; null is the fleet's",
         description="an e-mail address, or null",
         examples=["webmaster@example.com"],
     )
     key: Literal["ec256", "ec384", "rsa2048", "rsa4096"] = Field(
-        "ec256",
+        default="ec256",
         title="kind of private key",
         description="ec256, ec384, rsa2048 or rsa4096",
         examples=["ec256"],
@@ -134,7 +137,7 @@ class Site(BaseModel):
         title="the bare domain, without www; IDN as it is read", description="a domain name", examples=["example.com"]
     )
     subdomains: Annotated[tuple[grammars.Subdomain, ...], type_unique] = Field(
-        ("www",),
+        default=("www",),
         title="names in front of the domain, each served from public_html/<name>",
         description="a list of names in front of the domain",
         examples=[["www"]],
@@ -149,16 +152,14 @@ class Site(BaseModel):
         examples=["example-com"],
     )
     php: Annotated[Php | None, BeforeValidator(_php)] = Field(
-        default_factory=Php,
+        default=Php(),
         title="the site's PHP pool; false for a site without PHP",
         description="keys such as children, or false for a site without PHP",
         examples=[{"children": 5}],
     )
-    cache: Cache = Field(
-        default_factory=Cache, title="Varnish", description="keys such as ttl", examples=[{"ttl": 120}]
-    )
+    cache: Cache = Field(default=Cache(), title="Varnish", description="keys such as ttl", examples=[{"ttl": 120}])
     tls: Tls = Field(
-        default_factory=Tls, title="the certificate", description="keys such as key", examples=[{"key": "ec256"}]
+        default=Tls(), title="the certificate", description="keys such as key", examples=[{"key": "ec256"}]
     )
     hosts: Annotated[tuple[grammars.HostAlias, ...], type_unique] = words(
         "machines that serve it; none means every one with the role web", "a list of names from fleet.yml", "web1"
