@@ -154,7 +154,7 @@ class _Builder:
         if isinstance(next(self.events), yaml.StreamEndEvent):
             raise self.stop("is empty")
         event = next(self.events)
-        if isinstance(event, yaml.ScalarEvent) and not event.value and event.style is None:
+        if isinstance(event, yaml.ScalarEvent) and not event.value and not event.style:
             raise self.stop("is empty")
         if not isinstance(event, yaml.MappingStartEvent):
             kind = "a list" if isinstance(event, yaml.SequenceStartEvent) else "one value"
@@ -180,7 +180,7 @@ class _Builder:
             return self.mapping(event, path)
         if isinstance(event, yaml.SequenceStartEvent):
             return self.sequence(path)
-        return plain(event.value) if event.style is None else event.value
+        return plain(event.value) if not event.style else event.value
 
     def mapping(self, start: Any, path: KeyPath) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -207,7 +207,7 @@ class _Builder:
         text = str(event.value)
         if event.anchor is not None or event.tag is not None:
             self.problem((*path, text), event, "anchors and tags are not used here; write the key alone")
-        if event.style is None:
+        if not event.style:
             found = plain(text)
             if not isinstance(found, str):
                 reading = found.reading if isinstance(found, Trap) else _kind(found)

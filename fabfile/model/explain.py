@@ -12,8 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from .document import Document, KeyPath, Trap, plain
-from .grammars import quoted
-from .refusal import Problem, Wrong
+from .refusal import Problem, Wrong, quoted
 
 Model = type[BaseModel]
 

@@ -8,7 +8,6 @@ a word in Apache, HAProxy, VCL, ini, cron or a shell.
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 
 from . import names, owners
-from .refusal import Wrong
+from .refusal import Wrong, quoted
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -78,7 +77,7 @@ def cookie_name(text: str) -> str:
 def php_version(text: str) -> str:
     """`8.4`: the two numbers that Debian's package names hold."""
     if not re.fullmatch(r"[5-9]\.[0-9]{1,2}", text):
-        raise Wrong(f"must be a PHP version of two numbers, not {quoted(text)}", '"8.4"')
+        raise Wrong(f"must be a PHP version of two numbers, not {quoted(text)}", "8.4")
     return text
 
 
@@ -126,12 +125,6 @@ def address(value: Any) -> Any:
     if found.is_loopback or found.is_multicast or found.is_unspecified or getattr(found, "scope_id", None):
         raise Wrong(f"{found} cannot be reached from another machine", "10.0.0.11")
     return found
-
-
-def quoted(text: str) -> str:
-    """`text` in double quotes, short, with everything invisible escaped."""
-    short = text if len(text) <= 60 else text[:57] + "..."
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in json.dumps(short, ensure_ascii=False))
 
 
 Domain = Annotated[str, AfterValidator(names.site_domain)]

@@ -8,11 +8,10 @@ what a person reads. Nothing accepted here can mean anything to a shell, Apache,
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 import unicodedata
 
-from .refusal import Wrong
+from .refusal import Wrong, quoted
 
 NAME_MAX, LABEL_MAX = 253, 63  # RFC 1035 section 2.3.4, without the final dot
 COMMON_NAME_MAX = 64  # RFC 5280 ub-common-name; Debian's lego puts the first name there
@@ -59,7 +58,7 @@ def host_name(text: str) -> str:
     if len(labels) == 1:
         raise _not_a_name(text, "it has one label only")
     if not _TOP.fullmatch(labels[-1]):
-        raise _not_a_name(text, f"{_quote(labels[-1])} cannot be a top-level domain")
+        raise _not_a_name(text, f"{quoted(labels[-1])} cannot be a top-level domain")
     if labels[-1] in SPECIAL:
         raise _not_a_name(text, f".{labels[-1]} is reserved and can never be reached from outside")
     if name in SUFFIXES:
@@ -143,16 +142,16 @@ def _labels(text: str, name: str) -> list[str]:
 def _punycode(text: str, label: str) -> None:
     """Hyphens in the third and fourth place belong to A-labels (RFC 5891), which must decode and come back."""
     if not label.startswith("xn--"):
-        raise _not_a_name(text, f"{_quote(label)} has -- in its third and fourth place, which only xn-- may")
+        raise _not_a_name(text, f"{quoted(label)} has -- in its third and fourth place, which only xn-- may")
     import idna
 
     try:
         shown = idna.decode(label)
         same = idna.encode(shown).decode("ascii") == label
     except (idna.IDNAError, UnicodeError) as error:
-        raise _not_a_name(text, f"{_quote(label)} is not a valid A-label ({error})") from None
+        raise _not_a_name(text, f"{quoted(label)} is not a valid A-label ({error})") from None
     if not same:
-        raise _not_a_name(text, f"{_quote(label)} is not a valid A-label")
+        raise _not_a_name(text, f"{quoted(label)} is not a valid A-label")
     _one_script(shown)
 
 
@@ -173,7 +172,7 @@ def _one_script(text: str) -> None:
         other = scripts & _LOOKALIKE
         if other and (len(other) > 1 or "LATIN" in scripts):
             mixed = " and ".join(sorted(script.title() for script in {*other, *(scripts & {"LATIN"})}))
-            raise _not_a_name(text, f"{_quote(label)} mixes {mixed} letters, which look alike")
+            raise _not_a_name(text, f"{quoted(label)} mixes {mixed} letters, which look alike")
 
 
 def _is_address(text: str) -> bool:
@@ -185,14 +184,7 @@ def _is_address(text: str) -> bool:
 
 
 def _not_a_name(text: str, reason: str) -> Wrong:
-    shown = text if len(text) <= 80 else text[:77] + "..."
-    return Wrong(f"{_quote(shown)} is not a name a site can have: {reason}")
-
-
-def _quote(text: str) -> str:
-    """In double quotes, everything invisible escaped: what was written must not garble the terminal."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in quoted)
+    return Wrong(f"{quoted(text)} is not a name a site can have: {reason}")
 
 
 def _character(character: str) -> str:
@@ -201,5 +193,5 @@ def _character(character: str) -> str:
     if character == " ":
         return "a space"
     if character.isascii() and character.isprintable():
-        return f"{_quote(character)}" if character != '"' else "a double quote"
+        return "a double quote" if character == '"' else quoted(character)
     return f"U+{ord(character):04X} ({unicodedata.name(character, 'a control character').lower()})"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from .refusal import Wrong
+from .refusal import Wrong, quoted
 
 OWNER_MAX = 32  # useradd(8): user names are at most 32 characters; MariaDB's accounts as well
 _OWNER = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?")
@@ -50,13 +50,11 @@ def owner(text: str) -> str:
     """A user name given by hand. Raises Wrong."""
     if not _OWNER.fullmatch(text):
         raise Wrong(
-            f'"{text}" is not a user name: lower-case letters, digits and hyphens, a letter first, no hyphen '
-            f"last, at most {OWNER_MAX}"
-            if text.isprintable()
-            else "is not a user name"
+            f"must be a user name, not {quoted(text)}: a letter, then letters, digits and hyphens, none at the end, "
+            f"all lower case, at most {OWNER_MAX}"
         )
     if is_reserved(text):
-        raise Wrong(f'"{text}" is a user or group of Debian or of this stack; leave the key out for a derived one')
+        raise Wrong(f"{text} is a user or group of Debian or of this stack; leave the key out for a derived one")
     return text
 
 

@@ -10,11 +10,13 @@ The tree is small: a validator raises `Wrong` (it knows the value, not the file)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-SHOWN = 40  # problems printed in full; a thousand lines would hide the first
+SHOWN = 25  # problems printed in full; a thousand lines would hide the first
+QUOTED_MAX = 80  # characters of a wrong value that are shown
 
 
 class Wrong(ValueError):  # noqa: N818  (a verdict on a value, never seen by a caller)
@@ -69,6 +71,12 @@ class Refusal(Exception):  # noqa: N818  (it is the operator's word for it, not 
         if len(self.problems) > SHOWN:
             lines.append(f"... and {len(self.problems) - SHOWN} more problems")
         return "\n".join(lines)
+
+
+def quoted(text: str) -> str:
+    """`text` in double quotes, short, with everything invisible escaped: it must not garble the terminal."""
+    short = text if len(text) <= QUOTED_MAX else text[: QUOTED_MAX - 3] + "..."
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in json.dumps(short, ensure_ascii=False))
 
 
 def shown_path(path: Path) -> str:
