@@ -1,0 +1,261 @@
+"""What one look at a host tells: text to values, and nothing else.
+
+`look.sh` prints records that end with a NUL byte; `Facts.of` reads them.  The snapshot is then kept up to date by the
+changes themselves, so that a step sees what the one before it did (see `changes`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One name under a managed root, as `find -printf` tells it.
+
+    kind: 'f' file, 'd' directory, 'l' link; mode: permission bits; mtime: seconds, as text, to the nanosecond;
+    target: where a link points; digest: SHA-256 of a file's content, empty where it was not read.
+    """
+
+    kind: str
+    mode: int
+    owner: str
+    group: str
+    size: int
+    mtime: str
+    target: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A line of /etc/passwd."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A systemd unit: its ActiveState (`active`, `failed`, ...) and its UnitFileState (`enabled`, `masked`, ...)."""
+
+    active: str = "inactive"
+    enabled: str = ""
+
+
+@dataclass(slots=True)
+class Facts:
+    """A snapshot of one host.  Chapters decide from it; only the engine brings it up to date."""
+
+    system: str = ""
+    release: str = ""
+    codename: str = ""
+    arch: str = ""
+    boot: str = ""
+    clock: int = 0
+    memory_mb: int = 0
+    hostname: str = ""
+    container: str = ""
+    addresses: tuple[str, ...] = ()
+    client: str = ""
+    ssh_ports: tuple[int, ...] = ()
+    lists_updated: int = 0
+    audit: str = ""
+    reboot_needed: str = ""
+    operators: tuple[str, ...] = ()
+    rules4: tuple[str, ...] = ()
+    rules6: tuple[str, ...] = ()
+    packages: dict[str, str] = field(default_factory=dict)
+    files: dict[str, File] = field(default_factory=dict)
+    users: dict[str, User] = field(default_factory=dict)
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    units: dict[str, Unit] = field(default_factory=dict)
+    loaded: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stream: bytes) -> Facts:
+        """Read the records of `look.sh`.  Unknown records are passed over."""
+        facts = cls()
+        digests: dict[str, str] = {}
+        for record in stream.split(b"\0"):
+            text = record.decode("utf-8", "surrogateescape")
+            if len(text) > 66 and text[64:66] == "  ":
+                digests[text[66:]] = text[:64]
+            else:
+                facts.read(text)
+        for path, digest in digests.items():
+            if path in facts.files:
+                facts.files[path] = _with_digest(facts.files[path], digest)
+        return facts
+
+    def read(self, record: str) -> None:
+        """Take in one record of the look, or of a script's report."""
+        kind, _, rest = record.partition("\t")
+        if kind == "file":
+            path, entry = _file(rest)
+            self.files[path] = entry
+        elif kind in _FIELDS:
+            _FIELDS[kind](self, rest)
+        else:
+            kind, _, rest = record.partition("\n")
+            if kind in _BLOCKS:
+                _BLOCKS[kind](self, rest.splitlines())
+
+    def take(self, records: Iterable[str]) -> None:
+        """Bring the snapshot up to date with a script's report; a file's digest is the one that was placed."""
+        for record in records:
+            if record.startswith("file\t"):
+                path, entry = _file(record[5:])
+                known = self.files.get(path)
+                self.files[path] = _with_digest(entry, known.digest if known and entry.kind == "f" else "")
+            elif record.startswith("loaded\t"):
+                self.read(record)
+
+    def under(self, prefixes: Iterable[str]) -> list[str]:
+        """The names of files and links at these paths; one that ends in a slash stands for all below it."""
+        exact = {prefix for prefix in prefixes if not prefix.endswith("/")}
+        trees = tuple(prefix for prefix in prefixes if prefix.endswith("/"))
+        return [
+            path
+            for path, entry in self.files.items()
+            if entry.kind in "fl" and (path in exact or path.startswith(trees))
+        ]
+
+    def digest(self, prefixes: Iterable[str]) -> str:
+        """What a service would take if it were loaded now: the same sum as `digest` in prelude.sh."""
+        prefixes = tuple(prefixes)
+        lines = sorted(
+            f"{self.files[path].mtime} {path}\0".encode("utf-8", "surrogateescape") for path in self.under(prefixes)
+        )
+        return hashlib.sha256(b"".join(lines)).hexdigest()
+
+    def children(self, directory: str, suffix: str = "") -> list[str]:
+        """The paths directly in a directory, sorted."""
+        parent = PurePosixPath(directory)
+        return sorted(path for path in self.files if PurePosixPath(path).parent == parent and path.endswith(suffix))
+
+
+def _with_digest(entry: File, digest: str) -> File:
+    return File(entry.kind, entry.mode, entry.owner, entry.group, entry.size, entry.mtime, entry.target, digest)
+
+
+def _file(rest: str) -> tuple[str, File]:
+    kind, mode, owner, group, size, mtime, target, path = rest.split("\t", 7)
+    return path, File(kind, int(mode, 8), owner, group, int(size), mtime, target)
+
+
+def _os(facts: Facts, rest: str) -> None:
+    facts.system, facts.release, facts.codename = rest.split("\t")
+
+
+def _connection(facts: Facts, rest: str) -> None:
+    words = rest.split()
+    facts.client = words[0] if words else ""
+    if len(words) == 4 and int(words[3]) not in facts.ssh_ports:
+        facts.ssh_ports = tuple(sorted({*facts.ssh_ports, int(words[3])}))
+
+
+def _sshd(facts: Facts, lines: list[str]) -> None:
+    ports = {int(line.split()[1]) for line in lines if line.startswith("port ")}
+    facts.ssh_ports = tuple(sorted({*facts.ssh_ports, *ports}))
+
+
+def _packages(facts: Facts, lines: list[str]) -> None:
+    for line in lines:
+        status, name, version = line.split("\t")
+        if status.startswith("ii") or status.startswith("hi"):
+            facts.packages[name] = version
+
+
+def _users(facts: Facts, lines: list[str]) -> None:
+    for line in lines:
+        fields = line.split(":")
+        if len(fields) == 7:
+            facts.users[fields[0]] = User(fields[0], int(fields[2]), int(fields[3]), fields[5], fields[6])
+
+
+def _groups(facts: Facts, lines: list[str]) -> None:
+    for line in lines:
+        fields = line.split(":")
+        if len(fields) == 4:
+            facts.groups[fields[0]] = tuple(filter(None, fields[3].split(",")))
+
+
+def _units(facts: Facts, lines: list[str]) -> None:
+    for line in lines:
+        name, _, active, *_ = [*line.replace("●", " ").split(), "", "", ""]
+        facts.units[name] = Unit(active, facts.units.get(name, Unit()).enabled)
+
+
+def _unit_files(facts: Facts, lines: list[str]) -> None:
+    for line in lines:
+        name, state, *_ = [*line.split(), "", ""]
+        facts.units[name] = Unit(facts.units.get(name, Unit()).active, state)
+
+
+def _loaded(facts: Facts, lines: list[str]) -> None:
+    for line in lines:
+        path, _, digest = line.partition(":")
+        facts.loaded[path.rpartition("/")[2]] = digest
+
+
+def _set_loaded(facts: Facts, rest: str) -> None:
+    unit, digest = rest.split("\t")
+    facts.loaded[unit] = digest
+
+
+def _text(name: str):  # type: ignore[no-untyped-def]
+    return lambda facts, rest: setattr(facts, name, rest)
+
+
+def _number(name: str):  # type: ignore[no-untyped-def]
+    return lambda facts, rest: setattr(facts, name, int(rest or 0))
+
+
+def _words(name: str):  # type: ignore[no-untyped-def]
+    return lambda facts, rest: setattr(facts, name, tuple(rest.split()))
+
+
+def _lines(name: str):  # type: ignore[no-untyped-def]
+    return lambda facts, lines: setattr(facts, name, tuple(filter(None, lines)))
+
+
+_FIELDS = {
+    "os": _os,
+    "boot": _text("boot"),
+    "clock": _number("clock"),
+    "memory": _number("memory_mb"),
+    "hostname": _text("hostname"),
+    "container": _text("container"),
+    "reboot": _text("reboot_needed"),
+    "addresses": _words("addresses"),
+    "arch": _text("arch"),
+    "connection": _connection,
+    "lists": _number("lists_updated"),
+    "loaded": _set_loaded,
+}
+_BLOCKS = {
+    "packages": _packages,
+    "users": _users,
+    "groups": _groups,
+    "units": _units,
+    "unit-files": _unit_files,
+    "loaded": _loaded,
+    "sshd": _sshd,
+    "rules4": _lines("rules4"),
+    "rules6": _lines("rules6"),
+    "operators": _lines("operators"),
+    "audit": lambda facts, lines: setattr(facts, "audit", "\n".join(lines)),
+}
+
+
+def quoted(words: Iterable[str]) -> str:
+    """Words as one line of POSIX shell: the only way in which a value enters a script."""
+    return " ".join(shlex.quote(word) for word in words)

@@ -1,0 +1,363 @@
+"""`Host`: the verbs that chapters speak.
+
+A step states what should be true; the difference to the facts is collected, and goes over as one script when the step
+ends.  The first verb on a host takes the one look; after that every decision is local.
+"""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import shlex
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fabric import Connection
+
+from ..model import Fleet, Site, find_fleet
+from . import access, changes, render, script
+from .changes import Change
+from .facts import Facts
+from .problems import NoHost, Problem, StepFailed, WrongSystem
+from .remote import Answer, Visit
+from .report import Line, Report, diff
+
+RELEASES = {"12": "bookworm", "13": "trixie"}
+
+
+class Host:
+    """One server during one invocation of `fab`: its data, its snapshot, and the door to it."""
+
+    known: ClassVar[dict[tuple[str, str, int], Host]] = {}
+
+    def __init__(self, name: str, fleet: Fleet, visit: Visit, dry: bool = False) -> None:
+        self.name, self.fleet, self.visit, self.dry = name, fleet, visit, dry
+        self.sites: tuple[Site, ...] = fleet.sites_for(name)
+        self.report: Report | None = None
+        self._facts: Facts | None = None
+        self._real = Facts()
+        self._pending: list[Change] = []
+        self._planned: list[Change] = []
+        self._kept: list[str] = []
+        self._done: list[str] = []
+        self._notes: list[str] = []
+        self._diffs: list[str] = []
+        self._step = ""
+        self._changed = False
+
+    @classmethod
+    def of(cls, c: Any) -> Host:
+        """The host behind a task's context; the same one for every task of an invocation.
+
+        Raises NoHost without -H, and Refusal when fleet.yml or a site is wrong: both before a connection is opened.
+        """
+        if not isinstance(c, Connection):
+            raise NoHost("this task wants a host", "fab -H vps bootstrap")
+        key = (c.user, c.host, c.port)
+        if key not in cls.known:
+            config = getattr(c.config, "_runtime_ssh_path", None)
+            fleet = find_fleet(Path(config) if config else None, None, Path.cwd())
+            who = f"{getpass.getuser()}@{socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"
+            cls.known[key] = cls(c.original_host, fleet, Visit(c, who), dry=bool(c.config.run.dry))
+        return cls.known[key]
+
+    # ------------------------------------------------------------------ what is known
+
+    @property
+    def facts(self) -> Facts:
+        """The snapshot; the first use takes the look, and a use after an installation sends that first.
+
+        Raises WrongSystem on anything but a Debian release that the chapters know.
+        """
+        if self._pending and not self.dry and isinstance(self._pending[-1], changes.Install | changes.Run):
+            self.flush()
+        if self._facts is None:
+            self._busy("looking")
+            answer = self.visit.send(script.look(), change=not self.dry and self.report is not None)
+            self._facts = self._checked(Facts.of(answer.raw))
+            if self.dry:
+                self._real = deepcopy(self._facts)
+        return self._facts
+
+    def _checked(self, facts: Facts) -> Facts:
+        if facts.system != "debian" or facts.release not in RELEASES:
+            raise WrongSystem(
+                f"{self.name} runs {facts.system or 'an unknown system'} {facts.release}; "
+                "Gatehouse knows Debian 12 and 13",
+                "install Debian 13 on it",
+            )
+        return facts
+
+    # ------------------------------------------------------------------ the verbs
+
+    def packages(self, *names: str) -> None:
+        """Debian packages are installed, without what they merely recommend."""
+        facts = self.facts
+        self._wish(changes.for_packages(facts, names), f"{names[0]} {facts.packages.get(names[0], '')} is installed")
+
+    def user(self, name: str, home: str = "/nonexistent", shell: str = "/usr/sbin/nologin", groups: Iterable[str] = ()) -> None:
+        """A system user with a group of its own, and a member of `groups`."""
+        self._wish(changes.for_user(self.facts, name, home, shell, groups), f"user {name} exists")
+
+    def directory(self, path: str, mode: int = 0o755, owner: str = "root", group: str = "root") -> None:
+        """A directory with this mode and owner."""
+        self._wish(changes.for_directory(self.facts, path, mode, owner, group), f"{path}/ is right")
+
+    def template(
+        self,
+        path: str,
+        *,
+        check: str = "",
+        mode: int = 0o644,
+        owner: str = "root",
+        group: str = "root",
+        **values: Any,
+    ) -> str:
+        """The file at `path` holds what `templates/PATH.j2` renders; returns the path with its names filled in.
+
+        `check` is a command that judges it, where it will be, before it is there.
+        """
+        given = {"host": self, "facts": self.facts, "fleet": self.fleet, "sites": self.sites, **values}
+        target = render.place(path, given)
+        self.file(target, render.render(path, given), check=check, mode=mode, owner=owner, group=group)
+        return target
+
+    def file(
+        self,
+        path: str,
+        content: str | bytes,
+        *,
+        check: str = "",
+        mode: int = 0o644,
+        owner: str = "root",
+        group: str = "root",
+        secret: bool = False,
+    ) -> None:
+        """The file at `path` holds this content; a secret one is never shown in a diff."""
+        data = content.encode() if isinstance(content, str) else content
+        self._wish(
+            changes.for_file(
+                self.facts, path, data, mode=mode, owner=owner, group=group, check=check, secret=secret
+            ),
+            f"{path} is right",
+        )
+
+    def link(self, path: str, target: str, check: str = "") -> None:
+        """A symbolic link at `path` points to `target`."""
+        self._wish(changes.for_link(self.facts, path, target, check), f"{path} is linked")
+
+    def absent(self, *paths: str, check: str = "") -> None:
+        """These files and links are not there."""
+        for path in paths:
+            self._wish(changes.for_absent(self.facts, path, check), f"{path} is absent")
+
+    def rename(self, path: str, to: str, check: str = "") -> None:
+        """What was called `path` is called `to`, in the same directory."""
+        self._wish(changes.for_rename(self.facts, path, to, check), f"{to} has its name")
+
+    def seed(self, path: str, owner: str, group: str, mode: int, files: Mapping[str, str | bytes]) -> None:
+        """A directory of a site's user, filled as that user when it is made, and never touched again."""
+        content = tuple((name, text.encode() if isinstance(text, str) else text) for name, text in files.items())
+        self._wish(changes.for_seed(self.facts, path, owner, group, mode, content), f"{path}/ is the site's own")
+
+    def service(
+        self,
+        name: str,
+        *,
+        reload_on: Iterable[str] = (),
+        restart_on: Iterable[str] = (),
+        ready: str = "true",
+    ) -> None:
+        """A systemd unit is enabled, runs, and has taken its files as they are.
+
+        `reload_on` and `restart_on` name files, or directories with a slash at the end.  `ready` is a shell command that
+        succeeds when the service really serves; it has 30 seconds.  When the service refuses, the former files come
+        back, it is loaded again, and the step fails.
+        """
+        unit = name if "." in name else name + ".service"
+        self._wish(changes.for_service(self.facts, unit, ready, reload_on, restart_on), f"{name} runs")
+
+    def run(self, label: str, script: str, *args: str, name: str = "", on: Iterable[str] = ()) -> None:
+        """The way out where no verb fits: a piece of shell of our own, with `args` as $1 and on.
+
+        It always counts as a change, so decide from the facts whether it is needed; or give it a `name` and, in `on`,
+        the files whose change makes it necessary: the host remembers when it last succeeded.
+        `say TEXT` and `progress COMMAND` show the operator how far it is.
+        """
+        self._wish(changes.for_run(self.facts, label, script, args, name, on), f"{name} is up to date")
+
+    def access(self, label: str, apply: str, revert: str, *args: str, seconds: int = 60) -> None:
+        """Change how one gets in: the host takes it back after `seconds` unless a new SSH connection proves it.
+
+        `apply` and `revert` are shell with `args` as $1 and on; both must be safe to run twice.
+        Raises StepFailed when the proof fails; the host then returns by itself, whatever happens to the laptop.
+        """
+        self.flush()
+        self._done.append(label)
+        if self.dry:
+            return
+        self._send(access.armed(label, apply, revert, args, seconds))
+        try:
+            access.prove(self.visit.connection)
+        except Problem as error:
+            raise StepFailed(
+                f"{label}: no new connection got in, so {self.name} takes it back within {seconds} s",
+                f"wait, then: fab -H {self.name} check",
+                error.message,
+            ) from None
+        self._send(access.disarmed(label))
+        self._facts = None
+
+    def ask(self, script_text: str, *args: str) -> str:
+        """A read-only question: one round trip; returns what it printed.
+
+        Raises StepFailed, with what it printed, when it ends with another code than 0.
+        """
+        self._busy("asking")
+        answer = self.visit.send(script.asked(script_text, args))
+        text = answer.raw.decode(errors="replace").rstrip("\0")
+        if answer.code:
+            raise StepFailed(f"a question to {self.name} failed with exit code {answer.code}", "", text)
+        return text
+
+    def note(self, text: str) -> None:
+        """Something the operator should read behind the step's line."""
+        self._notes.append(text)
+
+    # ------------------------------------------------------------------ steps and runs
+
+    @contextmanager
+    def running(self, run: str, as_json: bool = False) -> Iterator[Report]:
+        """One run: what a person typed.  It ends with the history of /etc and the summary line."""
+        if self.report is not None:
+            yield self.report
+            return
+        self.report = Report(self.name, run, as_json)
+        self.visit.trips = 0
+        self.visit.who = f"{self.visit.who.partition(': ')[0]}: {run}"
+        self._changed = False
+        try:
+            yield self.report
+        finally:
+            try:
+                self._keep_history(run)
+            finally:
+                self.report.summary(self.visit.trips)
+                self.report = None
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """One step: what its body wishes goes over as one script at its end."""
+        assert self.report is not None
+        if self._step:
+            yield
+            return
+        began, self._step = time.monotonic(), name
+        self._kept, self._done, self._notes, self._diffs = [], [], [], []
+        self._busy("")
+        try:
+            yield
+            self.flush()
+            outcome = ("would change" if self.dry else "changed") if self._done else "kept"
+            reasons = self._done or [self._only_kept()]
+            self.report.step(Line(name, outcome, [*self._notes, *reasons], self._seconds(began)), self._diffs)
+        except BaseException as error:
+            self._pending.clear()
+            self._facts = None
+            reason = error.message if isinstance(error, Problem) else str(error) or type(error).__name__
+            self.report.step(Line(name, "failed", [reason], self._seconds(began)))
+            raise
+        finally:
+            self._step = ""
+
+    def flush(self) -> None:
+        """Send what is wished so far."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        self._done += [change.summary for change in pending]
+        if self.dry:
+            self._plan(pending)
+            return
+        assert self._facts is not None
+        first = not self._changed and "etckeeper" in self._facts.packages
+        self._changed = True
+        before = f"as found before gatehouse {self._run_name()}" if first else ""
+        answer = self._send(script.apply(pending, self._facts, before))
+        if any(isinstance(change, changes.Install | changes.Run) for change in pending):
+            self._facts = self._checked(Facts.of(answer.raw))
+        else:
+            self._facts.take(answer.records)
+
+    def _wish(self, needed: tuple[Change, ...], kept: str = "") -> None:
+        if not needed and kept:
+            self._kept.append(kept)
+        for change in needed:
+            self._pending.append(change)
+            assert self._facts is not None
+            change.predict(self._facts)
+
+    def _plan(self, pending: list[Change]) -> None:
+        """A dry run: what would be judged is judged, what would be replaced is shown."""
+        box = script.plan(pending, self._planned, self._real)
+        self._planned += pending
+        if len(box.lines) == 1:
+            return
+        answer = self._send(box)
+        former: dict[str, bytes] = {}
+        for record in answer.records:
+            if record.startswith("was\t"):
+                path, _, encoded = record[4:].partition("\n")
+                former[path] = base64.b64decode(encoded)
+        for change in pending:
+            if isinstance(change, changes.PutFile) and change.path in former:
+                self._diffs.append(diff(change.path, former[change.path], change.content))
+            elif isinstance(change, changes.Remove) and change.path in former:
+                self._diffs.append(diff(change.path, former[change.path], b""))
+
+    def _send(self, box: script.Box) -> Answer:
+        """One request; raises StepFailed with the operation, its exit code and the last lines of its tool."""
+        label = self._step
+
+        def tell(record: str) -> None:
+            nonlocal label
+            kind, _, text = record.partition("\t")
+            if kind == "op":
+                label = text.partition("\t")[2]
+                self._busy(label)
+            elif kind == "say":
+                self._busy(f"{label}: {text}")
+            elif kind == "unjudged":
+                self.note(f"not judged: {text} is not installed yet")
+
+        answer = self.visit.send(box, change=not self.dry, tell=tell)
+        if answer.code:
+            failed = next((record for record in answer.records if record.startswith("failed\t")), "failed\t\t")
+            head, _, tail = failed.partition("\n")
+            code = head.rpartition("\t")[2] or answer.code
+            raise StepFailed(f"{label}: exit code {code}", f"fab -H {shlex.quote(self.name)} {self._step}", tail)
+        return answer
+
+    def _keep_history(self, run: str) -> None:
+        if self._changed and self._facts is not None and "etckeeper" in self._facts.packages:
+            self._send(script.committed(f"gatehouse {run} by {self.visit.who}"))
+
+    def _busy(self, what: str) -> None:
+        if self.report is not None:
+            self.report.busy(self._step or self.report.run, what)
+
+    def _only_kept(self) -> str:
+        first = self._kept[0] if self._kept else "nothing to do"
+        return first + (f", and {len(self._kept) - 1} more as wished" if len(self._kept) > 1 else "")
+
+    def _run_name(self) -> str:
+        return self.report.run if self.report else self._step
+
+    @staticmethod
+    def _seconds(began: float) -> float:
+        return round(time.monotonic() - began, 2)

@@ -1,0 +1,221 @@
+"""The only module that touches the wire: Fabric's connections, with host keys checked on every hop.
+
+Fabric accepts any host key and loads no known_hosts (fabric/fabric#2071); `secure` puts both right before a connection
+opens.  A `Visit` is one raw channel of the connection with a root shell behind it, since Invoke's runners poll every
+10 ms and feed input character by character.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import paramiko
+import six
+from fabric import Config, Connection
+
+from .facts import quoted
+from .problems import ChangedKey, Locked, NoRoot, Problem, UnknownKey, Unreachable
+from .script import SHELL, Box
+
+# patchwork 1.0.1 looks for the six that invoke 1 carried.
+sys.modules.setdefault("invoke.vendor.six", six)
+
+KEEPALIVE = 15
+"""Seconds between SSH keep-alives: a dead path is noticed within a minute."""
+
+
+class _Refuse(paramiko.MissingHostKeyPolicy):
+    """An unknown key stops the connection before anything secret is sent."""
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        raise UnknownKey(
+            f"the key of {hostname} is not known: {key.get_name()} {fingerprint(key)}",
+            "compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then: fab -H HOST trust",
+        )
+
+
+def fingerprint(key: paramiko.PKey) -> str:
+    """The key's SHA-256 fingerprint as ssh-keygen prints it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+
+
+def known_hosts(c: Connection) -> list[Path]:
+    """The files that the connection's ssh_config names, or the user's own; the first one is written to by `trust`."""
+    options = c.ssh_config.get("userknownhostsfile", "~/.ssh/known_hosts").split()
+    return [Path(name).expanduser() for name in options]
+
+
+def secure(c: Connection) -> Connection:
+    """Load the known hosts and refuse all others, on this connection and on every gateway before it."""
+    client: paramiko.SSHClient = c.client
+    for path in (Path("/etc/ssh/ssh_known_hosts"), *known_hosts(c)):
+        if path.is_file():
+            client.load_system_host_keys(str(path))
+    client.set_missing_host_key_policy(_Refuse())
+    if isinstance(c.gateway, Connection):
+        secure(c.gateway)
+    return c
+
+
+def connect(host: str, ssh_config: Path | None = None, config: Config | None = None) -> Connection:
+    """A connection to a host by its ssh_config name, host keys checked; it is opened by its first use."""
+    config = config or Config(runtime_ssh_path=str(ssh_config) if ssh_config else None)
+    return secure(Connection(host, config=config))
+
+
+def opened(c: Connection) -> Connection:
+    """Open the connection, or say in one sentence why that cannot be."""
+    if c.is_connected:
+        return c
+    secure(c)
+    name = getattr(c, "original_host", c.host)
+    try:
+        c.open()
+    except paramiko.BadHostKeyException as error:
+        raise ChangedKey(
+            f"the key of {error.hostname} has changed: known {fingerprint(error.expected_key)}, "
+            f"shown {fingerprint(error.key)}",
+            "find out why first; if the host was reinstalled: "
+            f"ssh-keygen -f {known_hosts(c)[0]} -R '{error.hostname}' && fab -H {name} trust",
+        ) from None
+    except paramiko.AuthenticationException as error:
+        raise Unreachable(f"{name} does not let {c.user} in: {error}", f"try: ssh {c.user}@{name}") from None
+    except Problem:
+        raise
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        reason = str(error) or type(error).__name__
+        raise Unreachable(f"{name} ({c.host}:{c.port}) cannot be reached: {reason}", f"try: ssh {name}") from None
+    transport = c.transport
+    transport.set_keepalive(KEEPALIVE)
+    if isinstance(transport.sock, socket.socket):
+        # Nagle and delayed acknowledgements together cost 41 ms a channel.
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return c
+
+
+def another(c: Connection) -> Connection:
+    """A second, new connection to the same host: the proof that one can still get in."""
+    gateway = c.gateway
+    fresh = Connection(
+        c.original_host,
+        user=c.user,
+        port=c.port,
+        config=c.config,
+        gateway=another(gateway) if isinstance(gateway, Connection) else gateway,
+        connect_timeout=10,
+        connect_kwargs=dict(c.connect_kwargs),
+    )
+    return opened(fresh)
+
+
+def offered_key(c: Connection) -> tuple[str, paramiko.PKey]:
+    """The key that the host shows, before any login, and the name under which known_hosts keeps it.
+
+    Raises Unreachable when nothing answers.
+    """
+    try:
+        if isinstance(c.gateway, Connection):
+            sock: Any = opened(c.gateway).transport.open_channel("direct-tcpip", (c.host, c.port), ("", 0))
+        else:
+            sock = socket.create_connection((c.host, c.port), timeout=10)
+        transport = paramiko.Transport(sock)
+        try:
+            transport.start_client(timeout=10)
+            return c.host if c.port == 22 else f"[{c.host}]:{c.port}", transport.get_remote_server_key()
+        finally:
+            transport.close()
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        raise Unreachable(f"{c.host}:{c.port} shows no key: {error}", f"is it up? try: ssh {c.original_host}") from None
+
+
+@dataclass
+class Answer:
+    """What came back for one request: its records, in order, and the exit code."""
+
+    code: int
+    records: list[str] = field(default_factory=list)
+    raw: bytes = b""
+
+
+class Visit:
+    """A root shell on the host over one channel; requests go to it one after another.
+
+    `trips` counts them: a request and its answer are one round trip.
+    """
+
+    def __init__(self, c: Connection, who: str) -> None:
+        self.connection, self.who, self.trips = c, who, 0
+        self._channel: paramiko.Channel | None = None
+
+    def send(self, box: Box, change: bool = False, tell: Callable[[str], None] = lambda record: None) -> Answer:
+        """Run the box; `tell` hears every record as it comes.
+
+        Raises Locked when another operator holds the host, NoRoot when there is no root to be had,
+        Unreachable when the connection breaks.
+        """
+        channel = self._channel = self._channel or self._open()
+        payload = box.packed()
+        mode = "change" if change else "read"
+        self.trips += 1
+        try:
+            channel.sendall(f"{len(payload)} {mode} {self.who}\n".encode() + payload)
+        except OSError:
+            self._lost()
+        return self._answer(tell)
+
+    def _open(self) -> paramiko.Channel:
+        c = opened(self.connection)
+        channel = c.transport.open_session()
+        session = quoted(["sh", "-c", (SHELL / "session.sh").read_text(), "gatehouse"]) + ' "$SSH_CONNECTION"'
+        channel.exec_command(session if c.user == "root" else "sudo -n " + session)
+        return channel
+
+    def _answer(self, tell: Callable[[str], None]) -> Answer:
+        answer, raw, rest = Answer(1), bytearray(), b""
+        channel = self._channel
+        assert channel is not None
+        while block := channel.recv(1 << 16):
+            *records, rest = (rest + block).split(b"\0")
+            for record in records:
+                if record.startswith(b"done\t"):
+                    answer.code, answer.raw = int(record[5:]), bytes(raw)
+                    return answer
+                raw += record + b"\0"
+                text = record.decode("utf-8", "surrogateescape")
+                if text.startswith("locked\t"):
+                    raise Locked(
+                        f"another run holds this host: {text[7:]}", "wait for it to end, then type the same again"
+                    )
+                answer.records.append(text)
+                tell(text)
+        self._lost()
+
+    def _lost(self) -> NoReturn:
+        channel, name = self._channel, self.connection.original_host
+        assert channel is not None
+        self._channel = None
+        channel.settimeout(2)
+        text = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
+        if "sudo" in text:
+            raise NoRoot(
+                f"{self.connection.user} may not become root on {name} without a password ({text.splitlines()[0]})",
+                f"on the host: echo '{self.connection.user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{self.connection.user}"
+                ", or log in as root",
+            )
+        raise Unreachable(f"the connection to {name} broke" + (f": {text}" if text else ""), "type the same again")
+
+    def close(self) -> None:
+        """End the root shell, and with it the lock."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+
+__all__ = ["Answer", "Visit", "another", "connect", "fingerprint", "known_hosts", "offered_key", "opened"]

@@ -1,0 +1,90 @@
+"""Templates to text: Jinja2 with undefined names refused, and one filter for each syntax that a value may enter.
+
+A value with a line break or a control character never enters a line of configuration, wherever it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+
+
+class BadValue(ValueError):
+    """A value that would break out of its line."""
+
+
+def one_line(value: Any) -> Any:
+    """The value, when it fits in a line of configuration; raises BadValue when not."""
+    if isinstance(value, str) and not isinstance(value, Block) and _CONTROL.search(value):
+        raise BadValue(f"{value!r} holds a line break or a control character")
+    return value
+
+
+class Block(str):
+    """Text of several lines that a template may place as it is: it is our own, never an operator's."""
+
+
+def apache(value: object) -> str:
+    """A quoted Apache argument (httpd configuration files: backslash escapes the quote)."""
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def ini(value: object) -> str:
+    """A quoted value for php.ini and FPM, where nothing can be escaped: quotes and dollars are refused."""
+    text = str(value)
+    if set(text) & set('"$\\'):
+        raise BadValue(f"{text!r} cannot stand in an ini value")
+    return f'"{text}"'
+
+
+def vcl(value: object) -> str:
+    """A VCL string; VCL has no escapes, so a quote is refused (vcl(7))."""
+    if '"' in str(value):
+        raise BadValue(f"{value!r} cannot stand in a VCL string")
+    return f'"{value}"'
+
+
+def haproxy(value: object) -> str:
+    """A HAProxy argument within strong quotes (HAProxy configuration manual, 2.2 Quoting and escaping)."""
+    return "'" + str(value).replace("'", "'\\''") + "'"
+
+
+@cache
+def environment(root: Path = TEMPLATES) -> jinja2.Environment:
+    """The one Jinja2 environment of a tree of templates."""
+    env = jinja2.Environment(  # noqa: S701  (configuration files, not HTML)
+        loader=jinja2.FileSystemLoader(root),
+        undefined=jinja2.StrictUndefined,
+        finalize=one_line,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.filters.update(apache=apache, ini=ini, vcl=vcl, haproxy=haproxy)
+    return env
+
+
+def place(path: str, values: dict[str, Any]) -> str:
+    """The remote path: `/etc/php/{php}/fpm/pool.d/{site}.conf` with its names filled in."""
+    return path.format_map({name: str(value) for name, value in values.items()}) if "{" in path else path
+
+
+def render(path: str, values: dict[str, Any]) -> str:
+    """The text of `templates/PATH.j2`.
+
+    Raises BadValue, naming the template, for a value that would break out and for a name that has no value.
+    """
+    name = path.lstrip("/") + ".j2"
+    try:
+        return environment().get_template(name).render(values)
+    except (BadValue, jinja2.TemplateError) as error:
+        line = f":{error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+        raise BadValue(f"templates/{name}{line}: {error}") from error

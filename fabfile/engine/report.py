@@ -1,0 +1,125 @@
+"""What the operator sees: one line a step, one summary a run; data instead when `--json` asks for it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+from .problems import Problem
+
+STYLES = {"kept": "dim", "changed": "yellow", "would change": "cyan", "failed": "bold red"}
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@dataclass
+class Line:
+    """The outcome of one step."""
+
+    step: str
+    outcome: str
+    reasons: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
+class Report:
+    """The lines of one run on one host."""
+
+    host: str
+    run: str
+    as_json: bool = False
+    lines: list[Line] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    _status: Status | None = None
+
+    def busy(self, step: str, what: str = "") -> None:
+        """Say what is being done now, on a terminal."""
+        if self.as_json or not console.is_terminal:
+            return
+        text = f"{escape(self.host)}  {escape(step)}  [dim]{escape(what[:100])}[/]"
+        if self._status is None:
+            self._status = console.status(text, spinner="dots")
+            self._status.start()
+        self._status.update(text)
+
+    def quiet(self) -> None:
+        """Nothing is being done now."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def step(self, line: Line, diffs: list[str] = []) -> None:  # noqa: B006
+        """One step ended."""
+        self.lines.append(line)
+        if self.as_json:
+            return
+        self.quiet()
+        shown = "; ".join(line.reasons[:3]) + (f"; and {len(line.reasons) - 3} more" if len(line.reasons) > 3 else "")
+        console.print(
+            f"{escape(self.host):<8}  {line.step:<22}  [{STYLES[line.outcome]}]{line.outcome:<12}[/]  {escape(shown)}".rstrip()
+        )
+        for diff in diffs:
+            for text in diff.splitlines():
+                style = {"+": "green", "-": "red", "@": "cyan"}.get(text[:1], "")
+                console.print(escape("    " + text), style=style)
+
+    def summary(self, trips: int) -> None:
+        """The line that ends a run."""
+        self.quiet()
+        counts = Counter(line.outcome for line in self.lines)
+        seconds = time.monotonic() - self.began
+        if self.as_json:
+            print(
+                json.dumps(
+                    {
+                        "host": self.host,
+                        "run": self.run,
+                        "steps": [vars(line) for line in self.lines],
+                        "kept": counts["kept"],
+                        "changed": counts["changed"],
+                        "would_change": counts["would change"],
+                        "failed": counts["failed"],
+                        "round_trips": trips,
+                        "seconds": round(seconds, 2),
+                    },
+                    indent=2,
+                )
+            )
+            return
+        planned = f"{counts['would change']} would change" if counts["would change"] else f"{counts['changed']} changed"
+        console.print(
+            f"{escape(self.host)}  {self.run}  {_count(len(self.lines), 'step')}: {counts['kept']} kept, {planned}, "
+            f"{counts['failed']} failed ({_count(trips, 'round trip')}, {seconds:.1f} s)"
+        )
+
+
+def problem(error: Problem, host: str = "") -> None:
+    """An error: what happened, the tool's last lines, and the next thing to type."""
+    errors.print(f"[bold red]{escape(host + ': ' if host else '')}{escape(error.message)}[/]")
+    for line in error.details.splitlines():
+        errors.print(escape("    " + line), style="dim")
+    if error.next_step:
+        errors.print(f"next: {escape(error.next_step)}")
+    sys.stderr.flush()
+
+
+def diff(path: str, former: bytes, new: bytes) -> str:
+    """A unified diff of a file that would change."""
+    before, after = (text.decode(errors="replace").splitlines(keepends=True) for text in (former, new))
+    return "".join(
+        line if line.endswith("\n") else line + "\n" for line in difflib.unified_diff(before, after, path, path + " (new)")
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

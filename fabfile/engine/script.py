@@ -1,0 +1,262 @@
+"""Changes to one POSIX shell script with its files: pure text, every value quoted.
+
+The script and its files travel as one `Box`, a tar that the host unpacks in a directory for root alone.
+`prelude.sh` holds the words that the script is written in.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+
+from .changes import (
+    AddUser,
+    Change,
+    Install,
+    JoinGroup,
+    Load,
+    MakeDirectory,
+    PutFile,
+    PutLink,
+    Remove,
+    Rename,
+    Run,
+    Seed,
+)
+from .facts import Facts, quoted
+
+SHELL = Path(__file__).parent / "shell"
+Candidate = PutFile | PutLink | Remove | Rename
+ETCKEEPER = "! command -v etckeeper > /dev/null || ! etckeeper unclean || etckeeper commit {}"
+
+
+@dataclass
+class Box:
+    """A program named `run` and the files it uses."""
+
+    lines: list[str] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def add(self, *words: str) -> None:
+        """One command, its words quoted."""
+        self.lines.append(quoted(words))
+
+    def keep(self, name: str, content: bytes) -> str:
+        """A file for the script; returns its name in the box."""
+        self.files[name] = content
+        return name
+
+    def packed(self) -> bytes:
+        """The gzipped tar that goes over the wire."""
+        raw = io.BytesIO()
+        with tarfile.open(fileobj=raw, mode="w") as tar:
+            for name, content in {"run": "\n".join(self.lines).encode() + b"\n", **self.files}.items():
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(content), 0o600
+                tar.addfile(entry, io.BytesIO(content))
+        return gzip.compress(raw.getvalue(), 1)
+
+
+def look() -> Box:
+    """The one look."""
+    return Box(['. ./look.sh'], {"look.sh": (SHELL / "look.sh").read_bytes()})
+
+
+def apply(changes: Sequence[Change], facts: Facts, before: str = "") -> Box:
+    """The script of a step.  `before` is the message under which /etc is committed as it was found."""
+    box = _new()
+    if before:
+        box.add("op", "keep /etc as it was found")
+        box.lines.append(ETCKEEPER.format(quoted([before])))
+    for number, (barrier, group) in enumerate(groupby(changes, key=lambda change: isinstance(change, Install | Run | Load))):
+        if barrier:
+            for change in group:
+                _barrier(box, change)
+        else:
+            _segment(box, str(number), list(group), facts)
+    if any(isinstance(change, Install | Run) for change in changes):
+        box.keep("look.sh", (SHELL / "look.sh").read_bytes())
+        box.lines.append('sh ./look.sh "$1" >&3')
+    else:
+        touched = [path for change in changes for path in _touched(change)]
+        if touched:
+            box.add("report", *touched)
+    return box
+
+
+def plan(changes: Sequence[Change], earlier: Sequence[Change], facts: Facts, diff: bool = True) -> Box:
+    """The script of a dry run: candidates are judged in a private view, former contents are read, nothing is touched.
+
+    `earlier` are the file changes of the steps before in the same dry run: the checks see those as well.
+    `facts` are those of the host as it really is.
+    """
+    box = _new()
+    candidates = [change for change in changes if isinstance(change, PutFile | PutLink | Remove | Rename)]
+    if diff:
+        for change in candidates:
+            now = facts.files.get(change.path)
+            if now and now.kind == "f" and not (isinstance(change, PutFile) and change.secret):
+                box.add("was", change.path)
+    seen = [change for change in earlier if isinstance(change, PutFile | PutLink | Remove | Rename)]
+    _judge(box, "view", candidates, [*seen, *candidates], facts)
+    return box
+
+
+def committed(message: str) -> Box:
+    """What a run changed in /etc goes into its history."""
+    box = _new()
+    box.add("op", "keep the history of /etc")
+    box.lines.append(ETCKEEPER.format(quoted([message])))
+    return box
+
+
+def asked(script: str, args: Iterable[str]) -> Box:
+    """A read-only question: what it prints comes back as it is."""
+    box = Box(files={"question": script.encode()})
+    box.lines += [f"sh ./question {quoted(args)}", "code=$?", "printf '\\0'", 'exit "$code"']
+    return box
+
+
+def _new() -> Box:
+    return Box([". ./prelude.sh"], {"prelude.sh": (SHELL / "prelude.sh").read_bytes()})
+
+
+def _barrier(box: Box, change: Change) -> None:
+    box.add("op", change.summary)
+    match change:
+        case Install(names):
+            box.add("apt", "install", "--no-install-recommends", *names)
+        case Run(_, script, args, name, on):
+            boxed = box.keep(f"run-{len(box.files)}", script.encode())
+            if on:
+                box.lines.append(': > "$box/taken"')
+                box.add("taken", name, *on)
+            box.lines.append(f"( set -- {quoted(args)}; . ./{boxed} )")
+            if on:
+                box.lines.append("remember")
+        case Load():
+            if change.enable:
+                box.add("systemctl", "-q", "enable", change.unit)
+            if change.action:
+                box.lines.append(': > "$box/taken"')
+                if change.reload_on:
+                    box.add("taken", change.unit, *change.reload_on)
+                if change.restart_on and change.action != "reload":
+                    box.add("taken", change.unit + ".restart", *change.restart_on)
+                box.add("load", change.unit, change.action, change.ready, *change.reload_on, *change.restart_on)
+
+
+def _segment(box: Box, number: str, changes: list[Change], facts: Facts) -> None:
+    """Users, then directories, then files (all judged before the first is placed), then the sites' own directories."""
+    for change in changes:
+        match change:
+            case AddUser(name, home, shell):
+                box.add("op", change.summary)
+                box.add("useradd", "--system", "--user-group", "--no-create-home",
+                        "--home-dir", home, "--shell", shell, name)  # fmt: skip
+    for change in changes:
+        match change:
+            case JoinGroup(user, group):
+                box.add("op", change.summary)
+                box.add("usermod", "--append", "--groups", group, user)
+    directories = [change for change in changes if isinstance(change, MakeDirectory)]
+    for key, same in _grouped(directories, lambda made: (made.mode, made.owner, made.group)):
+        box.add("op", _several([change.summary for change in same]))
+        box.add("install", "-d", "-m", f"{key[0]:04o}", "-o", key[1], "-g", key[2], *(made.path for made in same))
+    candidates = [change for change in changes if isinstance(change, PutFile | PutLink | Remove | Rename)]
+    _judge(box, f"view{number}", candidates, candidates, facts)
+    _place(box, number, candidates)
+    for index, change in enumerate(changes):
+        if isinstance(change, Seed):
+            box.add("op", change.summary)
+            name = f"seed/{number}.{index}"
+            for path, content in change.files:
+                box.keep(f"{name}/{path}", content)
+            if not change.files:
+                box.lines.append("mkdir -p " + quoted([name]))
+            box.add("seed", change.path, f"{change.mode:04o}", change.owner, change.group, name)
+
+
+def _place(box: Box, number: str, candidates: list[Candidate]) -> None:
+    puts = [change for change in candidates if isinstance(change, PutFile)]
+    if candidates:
+        box.add("op", _several([change.summary for change in candidates]))
+        box.add("keep", *(path for change in candidates for path in _touched(change)))
+    for index, (key, same) in enumerate(
+        _grouped(puts, lambda put: (put.mode, put.owner, put.group, str(PurePosixPath(put.path).parent)))
+    ):
+        names = [box.keep(f"put/{number}.{index}/{PurePosixPath(put.path).name}", put.content) for put in same]
+        box.add("place", f"{key[0]:04o}", *key[1:], *names)
+    for change in candidates:
+        match change:
+            case PutLink(path, target):
+                box.add("point", target, path)
+            case Remove(path):
+                box.add("rm", "-f", "--", path)
+            case Rename(path, to):
+                box.add("mv", "-fT", "--", path, to)
+
+
+def _judge(box: Box, name: str, judged: list[Candidate], shown: list[Candidate], facts: Facts) -> None:
+    """Run every distinct check of `judged` where all of `shown` stand at their real paths."""
+    checks = list(dict.fromkeys(change.check for change in judged if change.check))
+    if not checks:
+        return
+    roots = _roots((change.path for change in shown), facts)
+    box.add("op", "judge " + _several([change.path for change in judged]))
+    for root in roots:
+        box.add("view", root)
+    for index, change in enumerate(shown):
+        box.lines.append("mkdir -p " + _viewed(str(PurePosixPath(change.path).parent)))
+        match change:
+            case PutFile():
+                boxed = box.keep(f"{name}/{index}", change.content)
+                box.lines.append(f"install -T -m {change.mode:04o} {quoted([boxed])} {_viewed(change.path)}")
+            case PutLink(path, target):
+                box.lines.append(f"ln -sfn -- {quoted([target])} {_viewed(path)}")
+            case Remove(path):
+                box.lines.append(f"rm -f -- {_viewed(path)}")
+            case Rename(path, to):
+                box.lines.append(f"mv -fT -- {_viewed(path)} {_viewed(to)}")
+    for check in checks:
+        box.add("judge", check, *roots)
+
+
+def _roots(paths: Iterable[str], facts: Facts) -> list[str]:
+    """The smallest existing directories, two names deep, that hold these paths."""
+    roots = set()
+    for path in paths:
+        root = "/".join(path.split("/")[:3])
+        entry = facts.files.get(root)
+        roots.add(root if entry and entry.kind == "d" else root.rpartition("/")[0])
+    return sorted(root for root in roots if not any(root.startswith(other + "/") for other in roots))
+
+
+def _viewed(path: str) -> str:
+    return '"$box/view"' + quoted([path])
+
+
+def _touched(change: Change) -> tuple[str, ...]:
+    match change:
+        case PutFile() | PutLink() | Remove() | MakeDirectory() | Seed():
+            return (change.path,)
+        case Rename(path, to):
+            return (path, to)
+    return ()
+
+
+def _grouped(changes, key):  # type: ignore[no-untyped-def]
+    groups: dict = {}
+    for change in changes:
+        groups.setdefault(key(change), []).append(change)
+    return groups.items()
+
+
+def _several(summaries: list[str]) -> str:
+    """One line for many: the first, and how many more."""
+    return summaries[0] + (f" and {len(summaries) - 1} more" if len(summaries) > 1 else "")

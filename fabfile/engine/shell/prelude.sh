@@ -1,0 +1,188 @@
+# What the scripts of the steps are written in.  Operations speak on descriptor 3; what the tools say goes to a log,
+# and its end is shown only when something fails.  $box is this request's own directory, for root alone.
+set -eu
+exec 3>&1 >> "$box/log" 2>&1
+home=/var/lib/gatehouse
+mkdir -p "$home/former" "$home/loaded"
+n=0
+
+fail() { printf '%s\n' "$*"; exit 1; }
+op() { n=$((n + 1)); : > "$box/log"; printf 'op\t%s\t%s\0' "$n" "$*" >&3; }
+say() { printf 'say\t%s\0' "$*" >&3; }
+trap 'code=$?; [ "$code" = 0 ] || printf "failed\t%s\t%s\n%s\0" "$n" "$code" "$(tail -n 25 "$box/log" | tr -d "\000")" >&3' EXIT
+
+# progress COMMAND...: each line that it prints is shown as it comes; its exit code is kept.
+progress() {
+    { "$@" 2>&1 && echo 0 > "$box/code" || echo $? > "$box/code"; } |
+        while IFS= read -r line; do printf '%s\n' "$line"; say "$line"; done
+    return "$(cat "$box/code")"
+}
+
+# apt COMMAND...: never asks, keeps the host's own conffiles, waits for another apt or dpkg (5 minutes at most).
+apt() {
+    export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l APT_LISTCHANGES_FRONTEND=none
+    waited=0
+    while :; do
+        {
+            apt-get -y -q -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef \
+                -o Dpkg::Options::=--force-confold -o APT::Status-Fd=4 "$@" 4>&1 >> "$box/log" 2>&1 \
+                && echo "code:0" || echo "code:$?"
+        } | while IFS=: read -r kind name percent text; do
+            case $kind in
+                code) echo "$name" > "$box/code" ;;
+                pmstatus | dlstatus) say "${percent%%.*}% $text" ;;
+            esac
+        done
+        code=$(cat "$box/code")
+        [ "$code" != 0 ] || return 0
+        # DPkg::Lock::Timeout does not cover the locks of the lists and of the archive.
+        if [ "$waited" -lt 300 ] && grep -q 'Could not get lock /var/\(lib/apt/lists\|cache/apt\)' "$box/log"; then
+            say "another apt is at work: waiting ($waited s)"
+            sleep 2
+            waited=$((waited + 2))
+        else
+            return "$code"
+        fi
+    done
+}
+
+# stage DIRECTORY: a root-only place on the same file system, from which a rename is atomic.
+stage() { stage=$(mktemp -d "$1/.gatehouse.XXXXXXXX"); }
+
+# keep PATH...: the former version, as it was when its service last took it, so that it can come back.
+keep() {
+    for path in "$@"; do
+        if [ -e "$home/former$path" ] || [ -L "$home/former$path" ] || [ -e "$home/former$path.absent" ]; then
+            continue
+        elif [ -e "$path" ] || [ -L "$path" ]; then
+            cp -a --parents -t "$home/former" "$path"
+        else
+            mkdir -p "$home/former${path%/*}"
+            : > "$home/former$path.absent"
+        fi
+    done
+}
+
+# place MODE OWNER GROUP DIRECTORY BOXED...: boxed files to their directory, each by one rename.
+place() {
+    mode=$1 owner=$2 group=$3 directory=$4
+    shift 4
+    stage "$directory"
+    install -m "$mode" -o "$owner" -g "$group" -t "$stage" -- "$@"
+    sync "$stage"/*
+    mv -f -t "$directory" -- "$stage"/*
+    rmdir "$stage"
+    sync "$directory"
+}
+
+# point TARGET PATH: a symbolic link, replaced by one rename.
+point() {
+    stage "${2%/*}"
+    ln -s -- "$1" "$stage/link"
+    mv -fT -- "$stage/link" "$2"
+    rmdir "$stage"
+}
+
+# view ROOT: a copy of what lies there, to be judged in its place.
+view() { mkdir -p "$box/view$1"; cp -a -- "$1/." "$box/view$1/"; }
+
+# judge CHECK ROOT...: runs CHECK where the candidates stand at their real paths, seen by nobody else.
+judge() {
+    check=$1
+    if ! command -v "${check%% *}" > /dev/null; then
+        printf 'unjudged\t%s\0' "${check%% *}" >&3
+        return
+    fi
+    shift
+    unshare --mount --propagation private sh -c '
+        check=$1; box=$2; shift 2
+        for root in "$@"; do mount --bind "$box/view$root" "$root"; done
+        exec sh -c "$check"' judge "$check" "$box" "$@" \
+        || fail "the check refused it: $check"
+}
+
+# digest PATH...: of the names and times of all the files there; what a service took when it was last loaded.
+digest() {
+    { find "$@" \( -type f -o -type l \) -printf '%T@ %p\0' 2> /dev/null || :; } | LC_ALL=C sort -z | sha256sum | cut -c1-64
+}
+
+# Former versions under the given paths: forgotten once their service has taken the new ones, or put back.
+forget() { for path in "$@"; do rm -rf "$home/former${path%/}" "$home/former${path%/}.absent"; done; }
+restore() {
+    for path in "$@"; do
+        former=$home/former${path%/}
+        [ -e "$former" ] || [ -L "$former" ] || [ -e "$former.absent" ] || continue
+        find "$former" "$former.absent" \( -type f -o -type l \) -print 2> /dev/null | while IFS= read -r file; do
+            live=${file#"$home/former"}
+            case $live in
+                *.absent) rm -f -- "${live%.absent}" ;;
+                *) stage "${live%/*}"; cp -a -- "$file" "$stage/former"; mv -fT -- "$stage/former" "$live"; rmdir "$stage" ;;
+            esac
+        done
+        rm -rf "$former" "$former.absent"
+    done
+}
+
+# serves UNIT READY: it is up, and stays so, and the probe agrees, within 30 seconds.
+serves() {
+    tries=0
+    until systemctl -q is-active "$1" && sh -c "$2" < /dev/null; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 150 ] && ! systemctl -q is-failed "$1" || return 1
+        sleep 0.2
+    done
+}
+
+# taken NAME PATH...: what a unit is about to take; remembered under NAME once it has.
+taken() {
+    name=$1
+    shift
+    printf '%s\t%s\n' "$name" "$(digest "$@")" >> "$box/taken"
+}
+
+remember() {
+    while IFS='	' read -r name digest; do
+        printf '%s\n' "$digest" > "$home/loaded/$name"
+        printf 'loaded\t%s\t%s\0' "$name" "$digest" >&3
+    done < "$box/taken"
+}
+
+# load UNIT ACTION READY PATH...: start, reload or restart it; when it refuses, the former files come back.
+load() {
+    unit=$1 action=$2 ready=$3
+    shift 3
+    systemctl daemon-reload
+    if systemctl "$action" "$unit" && serves "$unit" "$ready"; then
+        remember
+        forget "$@"
+        return
+    fi
+    journalctl -q -n 15 --no-pager -o cat -u "$unit" || :
+    restore "$@"
+    systemctl reset-failed "$unit" || :
+    systemctl reload-or-restart "$unit" || :
+    if serves "$unit" "$ready"; then
+        fail "$unit refused the new configuration; the former one is back and serves"
+    fi
+    fail "$unit does not serve; its former files are back"
+}
+
+# seed DIRECTORY MODE OWNER GROUP BOXED: a site's own directory, filled by the site's user, in place by one rename.
+seed() {
+    stage "${1%/*}"
+    chmod 0711 "$stage"     # the user must reach its own directory inside, and see nothing else
+    install -d -m 0700 -o "$3" -g "$3" "$stage/own"
+    tar -cf - -C "$5" . | setpriv --reuid "$3" --regid "$3" --clear-groups sh -c 'umask 022; tar -xf - --no-same-owner --no-same-permissions -C "$1"' seed "$stage/own"
+    chown -h "$3:$4" "$stage/own"
+    chmod "$2" "$stage/own"
+    mv -T -- "$stage/own" "$1"
+    rmdir "$stage"
+}
+
+# report PATH...: how these look now, in the words of the look.
+report() {
+    find "$@" -maxdepth 0 -printf 'file\t%y\t%m\t%u\t%g\t%s\t%T@\t%l\t%p\0' 2> /dev/null >&3 || :
+}
+
+# was PATH: its content, for the diff of a dry run.
+was() { printf 'was\t%s\n' "$1" >&3; base64 -w0 < "$1" >&3; printf '\0' >&3; }

@@ -1,0 +1,130 @@
+"""How a function becomes a step, a flow or a question: Fabric's tasks with the engine around them."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import fabric
+from invoke import Collection, Exit
+
+from ..model import Refusal
+from . import report
+from .host import Host
+from .problems import NoHost, Problem
+from .render import BadValue
+
+Body = Callable[..., Any]
+
+
+def task(*args: Any, **options: Any) -> Any:
+    """A step: what its body wishes goes over as one script when it returns; one line tells the outcome.
+
+    With `vital=False` a failure does not stop the flow that the step is part of; the flow still ends with code 1.
+    """
+    vital = options.pop("vital", True)
+
+    def decorate(body: Body) -> Any:
+        name = f"{body.__module__.rpartition('.')[2]}.{body.__name__}"
+
+        @functools.wraps(body)
+        def step(c: Any, *args: Any, **kwargs: Any) -> Any:
+            with _told(c):
+                host = Host.of(c)
+                with host.running(name, bool(kwargs.get("json"))), host.step(name):
+                    return body(c, *args, **kwargs)
+
+        made = fabric.task(**options)(step)
+        made.vital = vital
+        return made
+
+    return decorate(args[0]) if args else decorate
+
+
+def flow(*args: Any, **options: Any) -> Any:
+    """Several steps as one run, with one summary line.  The body calls them in order."""
+
+    def decorate(body: Body) -> Any:
+        @functools.wraps(body)
+        def run(c: Any, *args: Any, **kwargs: Any) -> Any:
+            with _told(c):
+                with Host.of(c).running(body.__name__, bool(kwargs.get("json"))) as lines:
+                    result = body(c, *args, **kwargs)
+                if any(line.outcome == "failed" for line in lines.lines):
+                    raise Exit(code=1)
+                return result
+
+        return fabric.task(**options)(run)
+
+    return decorate(args[0]) if args else decorate
+
+
+def query(*args: Any, **options: Any) -> Any:
+    """A task that only looks: no lock, no summary; what it prints is its answer."""
+
+    def decorate(body: Body) -> Any:
+        @functools.wraps(body)
+        def ask(c: Any, *args: Any, **kwargs: Any) -> Any:
+            with _told(c):
+                if not isinstance(c, fabric.Connection):
+                    raise NoHost(f"{body.__name__} wants a host", f"fab -H vps {body.__name__}")
+                return body(c, *args, **kwargs)
+
+        return fabric.task(**options)(ask)
+
+    return decorate(args[0]) if args else decorate
+
+
+def steps(c: Any, *wanted: Any) -> None:
+    """Run steps in order.  One that is not vital may fail: it is told, and the rest goes on."""
+    for step in wanted:
+        try:
+            step(c)
+        except Exit as exit:
+            if getattr(step, "vital", True) or exit.code not in (1,):
+                raise
+
+
+def chapter(module: ModuleType) -> Collection:
+    """A chapter's tasks as a namespace; its default runs all its STEPS in order."""
+
+    def body(c: Any) -> None:
+        steps(c, *module.STEPS)
+
+    name = module.__name__.rpartition(".")[2]
+    body.__name__, body.__doc__ = name, (module.__doc__ or name).strip().splitlines()[0]
+    collection = Collection.from_module(module)
+    collection.add_task(flow(body), name="all", default=True)
+    return collection
+
+
+class _told:
+    """Problems become one clear error and an exit code; inside another task they are passed on as they are."""
+
+    depth = 0
+
+    def __init__(self, c: Any) -> None:
+        self.host = getattr(c, "original_host", "")
+
+    def __enter__(self) -> None:
+        _told.depth += 1
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        _told.depth -= 1
+        if isinstance(error, ValueError) and not isinstance(error, Refusal):
+            error = _as_problem(error)
+        if isinstance(error, Refusal):
+            print(error, file=sys.stderr)
+            raise Exit(code=error.exit_code)
+        if isinstance(error, Problem):
+            report.problem(error, self.host)
+            raise Exit(code=error.exit_code)
+
+
+def _as_problem(error: ValueError) -> Problem:
+    problem = Problem(str(error))
+    problem.exit_code = 2 if isinstance(error, BadValue) else 1
+    return problem

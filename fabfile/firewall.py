@@ -1,0 +1,145 @@
+"""Firewall: SSH, HTTP and HTTPS come in, nothing else does, over IPv4 and IPv6 alike.  (T2, step 5)
+
+The rules live in a chain of their own, GATEHOUSE, to which INPUT jumps: fail2ban's chains stand before it and are never
+touched.  Both families come from one list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_network
+
+from .engine import Host, task
+
+OPERATORS = "/etc/gatehouse/operators"
+RULES = {4: "/etc/iptables/rules.v4", 6: "/etc/iptables/rules.v6"}
+WEB_PORTS = (80, 443)
+
+# iptables-restore --noflush sets policies and refills our chain in one commit, and leaves all other chains alone.
+# The text's line "#jump" becomes the jump from INPUT where that is missing.
+APPLY = """
+iptables-save -t filter > "$home/rules.former4"
+ip6tables-save -t filter > "$home/rules.former6"
+load_rules() {
+    jump=
+    "$1" -C INPUT -j GATEHOUSE || jump='-A INPUT -j GATEHOUSE'
+    printf '%s\\n' "$2" | sed "s/^#jump$/$jump/" | "$1-restore" --noflush
+}
+load_rules iptables "$1"
+load_rules ip6tables "$2"
+"""
+REVERT = """
+for family in 4 6; do
+    tool=iptables; [ "$family" = 4 ] || tool=ip6tables
+    "$tool-restore" < "/var/lib/gatehouse/rules.former$family"
+done
+"""
+
+
+def chain(family: int, ssh_ports: Iterable[int], operators: Iterable[str]) -> list[str]:
+    """The rules of our chain for one family (4 or 6), in the very words of iptables-save(8)."""
+    icmp = {4: ["-p icmp -m icmp --icmp-type 8 -j ACCEPT"], 6: ["-p ipv6-icmp -j ACCEPT"]}[family]
+    dhcp = {4: [], 6: ["-d fe80::/64 -p udp -m udp --dport 546 -j ACCEPT"]}[family]
+    mine = [network for network in map(ip_network, operators) if network.version == family]
+    ports = sorted(ssh_ports)
+    return [
+        "-i lo -j ACCEPT",
+        "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-m conntrack --ctstate INVALID -j DROP",
+        *icmp,
+        *dhcp,
+        *(f"-s {network} -p tcp -m tcp --dport {port} -j ACCEPT" for network in mine for port in ports),
+        *(f"-p tcp -m tcp --dport {port} -j ACCEPT" for port in ports),
+        f"-p tcp -m multiport --dports {','.join(map(str, WEB_PORTS))} -j ACCEPT",
+        "-j DROP",
+    ]
+
+
+def holds(live: Iterable[str], rules: Iterable[str]) -> bool:
+    """Whether the rules in force (iptables-save) are ours: policy, jump and chain."""
+    live = list(live)
+    return (
+        any(line.startswith(":INPUT DROP") for line in live)
+        and "-A INPUT -j GATEHOUSE" in live
+        and [line.removeprefix("-A GATEHOUSE ") for line in live if line.startswith("-A GATEHOUSE ")] == list(rules)
+    )
+
+
+def _operators(host: Host) -> list[str]:
+    """Every address that operators came from, and those that fleet.yml names."""
+    known = {str(ip_network(text)) for text in (*host.fleet.operators, *host.facts.operators, host.facts.client) if text}
+    return sorted(known)
+
+
+def _rules(host: Host) -> dict[int, list[str]]:
+    return {family: chain(family, host.facts.ssh_ports, _operators(host)) for family in RULES}
+
+
+@task
+def install(c):
+    """T2 step 5: iptables, and the service that loads the rules at boot.
+
+    Its question whether to save the present rules is answered with no: that would keep bans and other programs' rules.
+    """
+    host = Host.of(c)
+    if "iptables-persistent" not in host.facts.packages:
+        host.run(
+            "answer iptables-persistent",
+            'for family in v4 v6; do echo "iptables-persistent iptables-persistent/autosave_$family boolean false"; done'
+            " | debconf-set-selections",
+        )
+    host.packages("iptables", "iptables-persistent", "netfilter-persistent")
+
+
+@task
+def operators(c):
+    """Remember the address that you come from, so that neither the rules nor a ban shut you out."""
+    host = Host.of(c)
+    host.file(OPERATORS, "".join(f"{address}\n" for address in _operators(host)))
+
+
+@task
+def apply(c):
+    """T2 step 5: loopback, answers to what we asked, SSH on the port it really has, 80 and 443; then DROP.
+
+    The tutorial appends its rules one by one and could lock you out half-way.  Here both families change in one commit
+    each, the way back is armed on the host first, and a second SSH connection must get in before it is disarmed.
+    """
+    host = Host.of(c)
+    rules = _rules(host)
+    if holds(host.facts.rules4, rules[4]) and holds(host.facts.rules6, rules[6]):
+        return
+    host.access("load the rules", APPLY, REVERT, _restore(rules[4]), _restore(rules[6]))
+
+
+@task
+def persist(c):
+    """T2 step 5: the same rules at every boot, written by us.
+
+    `netfilter-persistent save` would also keep fail2ban's bans and other programs' rules.
+    """
+    host = Host.of(c)
+    rules = _rules(host)
+    for family, path in RULES.items():
+        tool = {4: "iptables-restore", 6: "ip6tables-restore"}[family]
+        host.template(path, rules=rules[family], check=f"{tool} --test {path}", mode=0o640)
+    host.service("netfilter-persistent")
+
+
+def _restore(rules: list[str]) -> str:
+    """The input of iptables-restore --noflush."""
+    return "\n".join(
+        [
+            "*filter",
+            ":INPUT DROP [0:0]",
+            ":FORWARD DROP [0:0]",
+            ":OUTPUT ACCEPT [0:0]",
+            ":GATEHOUSE - [0:0]",
+            "#jump",
+            *(f"-A GATEHOUSE {rule}" for rule in rules),
+            "COMMIT",
+        ]
+    )
+
+
+STEPS = (install, operators, apply, persist)

@@ -1,0 +1,37 @@
+"""Flows: the chapters in order, as plain calls."""
+
+from __future__ import annotations
+
+from invoke import Exit
+
+from . import firewall, system
+from .engine import Host, console, flow, query, steps
+from .engine.trust import enrol
+
+BOOTSTRAP = (
+    *system.STEPS,
+    *firewall.STEPS,
+)
+
+
+@flow(help={"json": "print the outcome of every step as JSON"})
+def bootstrap(c, json=False):
+    """From a bare Debian host to one that serves HTTPS sites.  Again: it changes nothing, in about a second."""
+    steps(c, *BOOTSTRAP)
+
+
+@flow(help={"json": "print the outcome of every step as JSON"})
+def check(c, json=False):
+    """What would `bootstrap` change?  Shows the differences and touches nothing; exit code 2 when anything would change."""
+    host = Host.of(c)
+    host.dry = True
+    steps(c, *BOOTSTRAP)
+    assert host.report is not None
+    if any(line.outcome == "would change" for line in host.report.lines):
+        raise Exit(code=2)
+
+
+@query(help={"fingerprint": "the key's SHA-256 fingerprint, as ssh-keygen prints it; without it you are asked"})
+def trust(c, fingerprint=""):
+    """Enrol a host's SSH key after comparing its fingerprint; a key that changed is never replaced here."""
+    console.print(enrol(c, fingerprint))

@@ -1,0 +1,99 @@
+"""System: a host that is up to date, stays so, keeps its history and knows the time.  (T2, step 1)"""
+
+from __future__ import annotations
+
+from .engine import Host, task
+
+EXCLUDE = "/etc/gatehouse/history.exclude"
+SYSCTL = "/etc/sysctl.d/60-gatehouse.conf"
+
+UPDATE = """
+if command -v cloud-init; then say "waiting for cloud-init"; timeout 300 cloud-init status --wait || :; fi
+dpkg --configure -a --force-confdef --force-confold
+apt update
+apt dist-upgrade
+touch "$home/updated"
+"""
+
+HISTORY = """
+apt install --no-install-recommends git
+git init -q -b main /etc
+chmod 0700 /etc/.git
+ln -sfn /etc/gatehouse/history.exclude /etc/.git/info/exclude
+apt install --no-install-recommends etckeeper
+! etckeeper unclean || etckeeper commit "the host as Gatehouse found it"
+"""
+
+
+@task(help={"older_than": "update when the last time is longer ago than this, in hours (default 24)"})
+def update(c, older_than=24):
+    """T2 step 1: fetch the package lists and install what is newer.
+
+    The tutorial types it by hand; here it waits for cloud-init and for another apt, keeps the host's own conffiles,
+    finishes an interrupted dpkg, and is left out when it was done within a day.
+    """
+    host = Host.of(c)
+    facts = host.facts
+    if facts.audit or facts.clock - facts.lists_updated > float(older_than) * 3600:
+        host.run("update and upgrade", UPDATE)
+    if facts.reboot_needed:
+        host.note(f"a reboot is needed ({facts.reboot_needed}): at a quiet hour, fab -H {host.name} -- sudo reboot")
+
+
+@task
+def history(c):
+    """Keep /etc in git by etckeeper, so that every change can be seen and taken back; keys and secrets stay out of it."""
+    host = Host.of(c)
+    host.template(EXCLUDE)
+    if "etckeeper" not in host.facts.packages:
+        host.run("put /etc under version control", HISTORY)
+
+
+@task(help={"name": "the name that the host should have; without it, the present one stays"})
+def hostname(c, name=""):
+    """T2 step 2 wants a ServerName: give the host a name that it can look up itself (nss-myhostname)."""
+    host = Host.of(c)
+    host.packages("libnss-myhostname")
+    if name and name != host.facts.hostname:
+        host.run(f"hostname {host.facts.hostname} -> {name}", 'hostnamectl set-hostname "$1"', name)
+
+
+@task
+def clock(c):
+    """Keep the time: certificates, bans and logs depend on it (systemd-timesyncd)."""
+    host = Host.of(c)
+    host.packages("systemd-timesyncd")
+    if host.facts.container:
+        host.note("a container has its machine's clock")
+    else:
+        host.service("systemd-timesyncd")
+
+
+@task
+def upgrades(c):
+    """T2 step 1, every day: security updates install themselves; needrestart tells what still runs the old code."""
+    host = Host.of(c)
+    host.packages("unattended-upgrades", "needrestart", "cron")
+    host.template("/etc/apt/apt.conf.d/52gatehouse", check="apt-config dump")
+    host.service("unattended-upgrades")
+    host.service("apt-daily-upgrade.timer")
+
+
+@task
+def kernel(c):
+    """Kernel settings for a server on the open internet: no redirects, no source routes, SYN cookies, hidden pointers."""
+    host = Host.of(c)
+    host.packages("procps")
+    host.template(SYSCTL)
+    # A container may set only its own network's keys; its machine's administrator sets the others.
+    host.run(
+        "load the kernel settings",
+        'sysctl -q -p "$1" || [ -n "$2" ]',
+        SYSCTL,
+        host.facts.container,
+        name="sysctl",
+        on=[SYSCTL],
+    )
+
+
+STEPS = (update, history, hostname, clock, upgrades, kernel)
