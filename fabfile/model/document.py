@@ -24,6 +24,8 @@ DEPTH_MAX = 8  # mappings in mappings; the schema needs four
 
 KeyPath = tuple[str | int, ...]  # the way to a value: ("php", "children"), ("aliases", 0)
 
+_EMPTY = "is empty; write at least one key, or delete the file"
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # Control characters, NUL, direction marks and other things that an editor does not show.
@@ -152,13 +154,13 @@ class _Builder:
         self.events = yaml.parse(text, Loader=_LOADER)
         next(self.events)  # stream start
         if isinstance(next(self.events), yaml.StreamEndEvent):
-            raise self.stop("is empty")
+            raise self.stop(_EMPTY)
         event = next(self.events)
         if isinstance(event, yaml.ScalarEvent) and not event.value and not event.style:
-            raise self.stop("is empty")
+            raise self.stop(_EMPTY)
         if not isinstance(event, yaml.MappingStartEvent):
             kind = "a list" if isinstance(event, yaml.SequenceStartEvent) else "one value"
-            raise self.stop(f"must hold keys at the top, not {kind}", event, "domain: example.com")
+            raise self.stop(f"must hold keys at the top, not {kind}", event, "key: value")
         data = self.mapping(event, ())
         next(self.events)  # document end
         event = next(self.events)
@@ -274,10 +276,12 @@ def _syntax(file: Path, error: yaml.YAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
     if "quoted scalar" in context and error.context_mark is not None:
         return Problem("a quote is opened here and never closed", file, error.context_mark.line + 1)
+    if "flow" in context and error.context_mark is not None:
+        return Problem("a [ or { is opened here that lacks a comma or its end", file, error.context_mark.line + 1)
     if "\\t" in problem or "tab" in problem:
         problem = "is indented with a tab; indent with spaces"
     elif "mapping values are not allowed" in problem:
-        problem = 'a second ": " in one line; put the value in quotes, or each key on its own line'
+        problem = 'there is a ": " where no key fits; indent each key like its neighbours, or put the value in quotes'
     elif "could not find expected ':'" in problem:
         problem = 'a key without its ": "'
     elif "did not find expected key" in problem or "did not find expected '-'" in problem:

@@ -16,15 +16,17 @@ from .refusal import Problem, Wrong, quoted
 
 Model = type[BaseModel]
 
+FILE_MAX = 50  # problems of one file that are explained; a machine-made file may have a hundred thousand
+
 _BARE = re.compile(r"[A-Za-z0-9/._](?:[A-Za-z0-9/._@+~-]|:(?=[/0-9a-f]))*")  # needs no quotes in YAML
 
 
 def problems(document: Document, model: Model, error: ValidationError) -> Iterator[Problem]:
     """What `error` says about `document`, leaving out what the document's own problems have said already."""
     said = {problem.key for problem in document.problems}
-    for detail in error.errors(include_url=False):
-        if detail["type"] == "default_factory_not_called":
-            continue  # follows from another error
+    # What a factory was not called for follows from another error.
+    details = [detail for detail in error.errors(include_url=False) if detail["type"] != "default_factory_not_called"]
+    for detail in details[:FILE_MAX]:
         problem = _problem(document, model, detail)
         if problem.key not in said:
             yield problem
@@ -47,7 +49,7 @@ def _problem(document: Document, model: Model, detail: ErrorDetails) -> Problem:
     if isinstance(given, Trap) and not given.reading:
         return document.says(loc, f"has no value; it must be {_expected(field)}, or the key left out", remedy)
     if loc and isinstance(loc[-1], int):
-        message = f"{shown(given)} does not fit in {_expected(field)}"
+        message = f"{_expected(field)} cannot hold {shown(given)}"
     else:
         message = f"must be {_expected(field)}, not {shown(given)}"
     return document.says(loc, message, remedy, _expected(field))
@@ -153,16 +155,14 @@ def _unknown(model: Model, loc: KeyPath) -> str:
     _, above = _field(model, loc[:-1])
     here = _model_at(model, loc[:-1])
     keys = [key for key in here.model_fields if key != "name"]
-    near = difflib.get_close_matches(word.lower().replace("-", "_"), keys, 1)
-    if near:
-        return f"unknown key; did you mean {near[0]}?"
     for key, field in model.model_fields.items():
         inside = _model_in(field.annotation)
         if inside is not None and key != above and word in inside.model_fields:
             return f"unknown key; {word} belongs under {key}"
     if here is not model and word in model.model_fields:
         return f"unknown key; {word} belongs at the left edge, not under {above}"
-    return f"unknown key; the keys here are {', '.join(keys)}"
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), keys, 1)
+    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; the keys here are {', '.join(keys)}"
 
 
 def _model_at(model: Model, loc: KeyPath) -> Model:

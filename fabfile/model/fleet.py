@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
 from . import grammars
-from .refusal import Problem, Refusal, Wrong
-from .site import FROZEN, Site, switch, type_unique, words
+from .refusal import Problem, Refusal, Wrong, quoted
+from .site import FROZEN, Site, switch, unique, words
 
 # Let's Encrypt, "Staging Environment" and "ACME v2 Production".
 PRODUCTION = "https://acme-v02.api.letsencrypt.org/directory"
@@ -26,7 +26,7 @@ def _path(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str):
         return value
     if not value.strip() or "\0" in value or not value.isprintable():
-        raise Wrong(f"must be a path, not {grammars.quoted(value)}")
+        raise Wrong(f"must be a path, not {quoted(value)}")
     base = (info.context or {}).get("base")
     path = Path(value).expanduser()
     return path if base is None else base / path
@@ -97,7 +97,7 @@ class Machine(BaseModel):
         description="an IP address, or null",
         examples=["10.0.0.11"],
     )
-    roles: Annotated[tuple[Role, ...], Field(min_length=1), type_unique] = Field(
+    roles: Annotated[tuple[Role, ...], Field(min_length=1), unique] = Field(
         default=("web",), title="what it does", description=f"a list of roles: {', '.join(ROLES)}", examples=[["web"]]
     )
 
@@ -127,7 +127,7 @@ class Fleet(BaseModel):
     model_config = FROZEN
 
     acme: Acme = Field(default=Acme(), title="the CA", description="keys such as email", examples=[{"staging": True}])
-    operators: Annotated[tuple[grammars.Network, ...], type_unique] = words(
+    operators: Annotated[tuple[grammars.Network, ...], unique] = words(
         "networks that are never banned and always reach SSH", "a list of addresses and networks", "203.0.113.0/24"
     )
     hosts: Annotated[dict[str, Machine], BeforeValidator(_machines)] = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from .refusal import Wrong
+from .refusal import Wrong, quoted
 
 # Starting programs, signalling and changing processes, making links out of the site's tree, and looking into the
 # cache of scripts that all pools share. mail(), curl and ini_set() stay: common sites cannot do without.
@@ -27,5 +27,7 @@ def loosened(functions: tuple[str, ...]) -> tuple[str, ...]:
         if name not in DISABLED:
             near = difflib.get_close_matches(name, DISABLED, 1)
             hint = f"; did you mean {near[0]}?" if near else ", so there is nothing to allow; leave it out"
-            raise Wrong(f'"{name[:60]}" is not a function that is off by default{hint}', at=(index,))
+            raise Wrong(
+                f"{quoted(name)} is not a function that is off by default{hint}", near[0] if near else None, at=(index,)
+            )
     return functions

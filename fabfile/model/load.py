@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from . import explain
+from . import explain, names
 from .document import Document, KeyPath, read
 from .fleet import Fleet
 from .refusal import Problem, Refusal, shown_path
@@ -46,6 +46,7 @@ def load_fleet(file: Path, cwd: Path | None = None) -> Fleet:
     document = read(file)
     problems = list(document.problems)
     fleet = None if document.data is None else _model(Fleet, document, problems)
+    problems.sort(key=lambda problem: problem.line or 0)
     given = document.data is not None and SITES in document.data
     if given and fleet is None:
         raise Refusal(problems)  # which site files are meant is not known for sure
@@ -67,8 +68,8 @@ def find_fleet(ssh_config: Path | None = None, explicit: Path | None = None, cwd
     """
     cwd = cwd or Path.cwd()
     if explicit is not None:
-        return load_fleet(cwd / explicit, cwd)
-    if ssh_config is not None and (file := (cwd / ssh_config).parent / FLEET).exists():
+        return load_fleet(cwd / explicit.expanduser(), cwd)
+    if ssh_config is not None and (file := (cwd / ssh_config.expanduser()).parent / FLEET).exists():
         return load_fleet(file, cwd)
     if (cwd / FLEET).exists():
         return load_fleet(cwd / FLEET, cwd)
@@ -97,12 +98,13 @@ def _sites(directory: Path) -> tuple[list[Entry], list[Problem]]:
             problems.append(Problem(f"site files end in {ENDING}", file, next=_move(file, file.with_suffix(ENDING))))
             continue
         document = read(file)
-        problems += document.problems
-        site = None if document.data is None else _model(Site, document, problems)
+        own = list(document.problems)
+        site = None if document.data is None else _model(Site, document, own)
         if site is not None:
-            problems += _misnamed(site, document)
+            own += _misnamed(site, document)
             if not document.problems:
                 entries.append(Entry(site, document))
+        problems += sorted(own, key=lambda problem: problem.line or 0)
     problems += _shared_names(entries)
     problems += _shared_owners(entries)
     return entries, problems
@@ -124,7 +126,7 @@ def _misnamed(site: Site, document: Document) -> Iterator[Problem]:
     if stem in {site.domain, site.shown}:
         return
     right = file.with_name(site.domain + ENDING)
-    message = f"is {site.domain}, but the file is called {file.name}; it must be called {right.name}"
+    message = f"is {site.both}, but the file is called {file.name}; it must be called {right.name}"
     yield Problem(message, file, document.line(("domain",)), "domain", next=_move(file, right))
 
 
@@ -150,14 +152,14 @@ def _shared_names(entries: Iterable[Entry]) -> Iterator[Problem]:
                 taken[name] = entry, path
                 continue
             other, where = taken[name]
-            yield entry.document.says(path, f"{name} is already {_place(other, where)}")
+            yield entry.document.says(path, f"{names.both_forms(name)} is already {_place(other, where)}")
 
 
 def _place(entry: Entry, path: KeyPath) -> str:
     document = entry.document
     what = _WHAT[str(path[0])]
     default = "" if path[:1] in document.lines else " (by default)"
-    return f"{what} of {entry.site.domain}{default}, at {shown_path(document.file)}:{document.line(path)}"
+    return f"{what} of {entry.site.both}{default}, at {shown_path(document.file)}:{document.line(path)}"
 
 
 def _shared_owners(entries: Iterable[Entry]) -> Iterator[Problem]:

@@ -95,6 +95,12 @@ def unicode_form(name: str) -> str:
     return idna.decode(name)
 
 
+def both_forms(name: str) -> str:
+    """`münchen.de (xn--mnchen-3ya.de)`: what a person reads and what the machines compare."""
+    shown = unicode_form(name)
+    return name if shown == name else f"{shown} ({name})"
+
+
 def _hints(text: str) -> None:
     """Refuse what needs no grammar: nothing, too much, the invisible, addresses, and the common slips."""
     if not text:

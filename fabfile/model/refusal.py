@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 SHOWN = 25  # problems printed in full; a thousand lines would hide the first
@@ -44,15 +45,19 @@ class Problem:
     next: str = ""
 
     def __str__(self) -> str:
+        return "\n".join((self.sentence(), *self.advice()))
+
+    def sentence(self) -> str:
+        """Place and message."""
         place = "" if self.file is None else shown_path(self.file)
         if place and self.line is not None:
             place += f":{self.line}"
-        text = ": ".join(part for part in (place, self.key, self.message) if part)
-        if self.example:
-            text += f"\n  for example:  {self.example}"
-        if self.next:
-            text += f"\n  next:  {self.next}"
-        return text
+        return ": ".join(part for part in (place, self.key, self.message) if part)
+
+    def advice(self) -> tuple[str, ...]:
+        """The lines under it: a right example, the next thing to type."""
+        lines = (("for example", self.example), ("next", self.next))
+        return tuple(f"  {what}:  {text}" for what, text in lines if text)
 
 
 class Refusal(Exception):  # noqa: N818  (it is the operator's word for it, not an internal fault)
@@ -67,7 +72,11 @@ class Refusal(Exception):  # noqa: N818  (it is the operator's word for it, not 
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        lines = [str(problem) for problem in self.problems[:SHOWN]]
+        lines: list[str] = []
+        for problem, after in zip_longest(self.problems[:SHOWN], self.problems[1:SHOWN]):
+            lines.append(problem.sentence())
+            if after is None or (problem.file, problem.advice()) != (after.file, after.advice()):
+                lines.extend(problem.advice())  # once under problems that share it
         if len(self.problems) > SHOWN:
             lines.append(f"... and {len(self.problems) - SHOWN} more problems")
         return "\n".join(lines)

@@ -12,6 +12,8 @@ from .refusal import Wrong
 
 FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
+LIST_MAX = 100  # also the names that Let's Encrypt puts in one certificate ("Rate Limits")
+
 
 def number(default: int, low: int, high: int, what: str) -> Any:
     """A key that holds a whole number in a range."""
@@ -31,13 +33,17 @@ def words(what: str, expected: str, *example: str) -> Any:
 
 
 def _unique(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    seen = set()
     for index, item in enumerate(items):
-        if item in items[:index]:
+        if item in seen:
             raise Wrong(f"{item} is in the list twice", at=(index,))
+        seen.add(item)
+    if len(items) > LIST_MAX:
+        raise Wrong(f"holds {len(items)} values; at most {LIST_MAX} fit")
     return items
 
 
-type_unique = AfterValidator(_unique)
+unique = AfterValidator(_unique)  # a list without repetition, of a size that fits in a line of configuration
 
 
 class Php(BaseModel):
@@ -66,7 +72,7 @@ class Php(BaseModel):
     timeout: int = number(30, 1, 3600, "seconds one request may take (max_execution_time, request_terminate_timeout)")
     file_uploads: bool = switch(True, "whether visitors may upload files")
     allow_url_fopen: bool = switch(False, "whether fopen() and file_get_contents() may fetch URLs")
-    functions: Annotated[tuple[str, ...], type_unique] = words(
+    functions: Annotated[tuple[str, ...], unique] = words(
         "functions this site may call, of those that are off by default",
         "a list of PHP functions that are off by default",
         "proc_open",
@@ -96,10 +102,10 @@ class Cache(BaseModel):
 
     ttl: int = number(120, 0, 31_536_000, "seconds an answer without Cache-Control is kept")
     grace: int = number(3600, 0, 2_592_000, "seconds an expired answer still serves while a new one is fetched")
-    keep_cookies: Annotated[tuple[grammars.CookieName, ...], type_unique] = words(
+    keep_cookies: Annotated[tuple[grammars.CookieName, ...], unique] = words(
         "cookies that reach PHP; a request with one of them is not cached", "a list of cookie names", "PHPSESSID"
     )
-    bypass: Annotated[tuple[grammars.PathPrefix, ...], type_unique] = words(
+    bypass: Annotated[tuple[grammars.PathPrefix, ...], unique] = words(
         "beginnings of paths that are never cached", "a list of beginnings of paths", "/admin/"
     )
 
@@ -136,13 +142,13 @@ class Site(BaseModel):
     domain: grammars.Domain = Field(
         title="the bare domain, without www; IDN as it is read", description="a domain name", examples=["example.com"]
     )
-    subdomains: Annotated[tuple[grammars.Subdomain, ...], type_unique] = Field(
+    subdomains: Annotated[tuple[grammars.Subdomain, ...], unique] = Field(
         default=("www",),
         title="names in front of the domain, each served from public_html/<name>",
         description="a list of names in front of the domain",
         examples=[["www"]],
     )
-    aliases: Annotated[tuple[grammars.HostName, ...], type_unique] = words(
+    aliases: Annotated[tuple[grammars.HostName, ...], unique] = words(
         "other full host names of this site", "a list of full host names", "example.org"
     )
     owner: grammars.Owner = Field(
@@ -161,7 +167,7 @@ class Site(BaseModel):
     tls: Tls = Field(
         default=Tls(), title="the certificate", description="keys such as key", examples=[{"key": "ec256"}]
     )
-    hosts: Annotated[tuple[grammars.HostAlias, ...], type_unique] = words(
+    hosts: Annotated[tuple[grammars.HostAlias, ...], unique] = words(
         "machines that serve it; none means every one with the role web", "a list of names from fleet.yml", "web1"
     )
 
@@ -170,7 +176,7 @@ class Site(BaseModel):
     def _bare(cls, value: str) -> str:
         rest = value.removeprefix("www.")
         if rest != value and "." in rest:
-            raise Wrong(f"write the bare domain; www is one of its subdomains, not part of it: not {value}", rest)
+            raise Wrong(f"must be the bare domain {rest}; www is one of its subdomains (by default)", rest)
         return value
 
     @field_validator("subdomains")
@@ -192,6 +198,8 @@ class Site(BaseModel):
             if item.endswith("." + domain):
                 part = item.removesuffix("." + domain)
                 raise Wrong(f"{item} lies below the site's domain; write {part} under subdomains", at=(index,))
+        if len(value) + len(info.data.get("subdomains", ())) >= LIST_MAX:
+            raise Wrong(f"with these the site has more than {LIST_MAX} names, and a certificate holds no more")
         return value
 
     @property
@@ -211,8 +219,13 @@ class Site(BaseModel):
 
     @property
     def shown(self) -> str:
-        """The domain as a person reads it."""
+        """The domain as a person reads it: `münchen.de` for `xn--mnchen-3ya.de`."""
         return names.unicode_form(self.domain)
+
+    @property
+    def both(self) -> str:
+        """The domain in both forms, for messages: `münchen.de (xn--mnchen-3ya.de)`, or just `example.com`."""
+        return names.both_forms(self.domain)
 
     def __str__(self) -> str:
         return self.domain
