@@ -1,0 +1,205 @@
+"""PHP-FPM: a pool a site, each its own user; sessions in memory, each site its own.  (T1 PHP-FPM; T2 steps 3 and 6)"""
+
+from __future__ import annotations
+
+from .engine import Host, task
+from .model import Problem, Refusal, Site
+
+DEBIAN = {"12": "8.2", "13": "8.4"}
+"""The one PHP that each release has, with security support from Debian."""
+
+EXTENSIONS = ("curl", "mbstring", "opcache", "redis", "xml")
+
+FPM = "/etc/php/{php}/fpm"
+UNIT = "/etc/systemd/system/php{php}-fpm.service.d/gatehouse.conf"
+POOL_SECRETS = "/etc/gatehouse/secrets/php"
+
+SESSIONS = "/etc/gatehouse/sessions"
+SECRETS = "/etc/gatehouse/secrets/sessions"
+KEEPER = "gatehouse"
+"""Redis's user that may load the roster; a name that no site's owner can have."""
+SOCKET = "/run/redis/gatehouse.sock"
+REDIS = f"{SESSIONS}/redis.conf"
+ROSTER = f"{SESSIONS}/users.acl"
+REDIS_UNIT = "/etc/systemd/system/redis-server.service.d/gatehouse.conf"
+COMMANDS = "+get +set +setex +del +expire +ping"
+"""What phpredis sends for sessions without locks; a lock wants EVAL, with which one site could stall all others."""
+
+MAKE_SECRETS = """
+secrets=$1 includes=$2 socket=$3 keeper=$4
+shift 4
+umask 077
+for owner do
+    secret=$secrets/$owner
+    if [ ! -s "$secret" ]; then
+        od -An -v -tx1 -N32 /dev/urandom | tr -d ' \\n' > "$secret.new"
+        [ "$(wc -c < "$secret.new")" = 64 ] || fail "no randomness for $owner"
+        sync "$secret.new"
+        mv -fT "$secret.new" "$secret"
+    fi
+    [ "$owner" != "$keeper" ] || continue
+    printf 'php_admin_value[session.save_path] = "unix://%s?auth[user]=%s&auth[pass]=%s&prefix=%s:"\\n' \\
+        "$socket" "$owner" "$(cat "$secret")" "$owner" > "$includes/$owner.conf.new"
+    sync "$includes/$owner.conf.new"
+    mv -fT "$includes/$owner.conf.new" "$includes/$owner.conf"
+done
+"""
+
+READY = """for pool in {fpm}/pool.d/*.conf; do
+    socket=$(sed -n 's/^listen = //p' "$pool"); [ -z "$socket" ] || [ -S "$socket" ] || exit 1; done"""
+
+
+@task
+def install(c):  # type: ignore[no-untyped-def]
+    """T2 step 3, T1 PHP-FPM: FPM and few extensions, of Debian's own version.
+
+    T2's `apt install php` brings mod_php, and that turns Apache's event MPM into prefork.
+    """
+    host = Host.of(c)
+    if not _served(host):
+        host.note("no site runs PHP")
+        return
+    php = _version(host)
+    host.packages(f"php{php}-fpm", *(f"php{php}-{name}" for name in EXTENSIONS))
+
+
+@task(help={"opcache_mb": "memory for compiled scripts, of all sites together, in MB"})
+def configure(c, opcache_mb=128):  # type: ignore[no-untyped-def]
+    """T2 step 6, T1 PHP-FPM: `expose_php = Off`, the shared opcode cache, the master's limits.
+
+    In files of our own beside php.ini, which stays Debian's.
+    """
+    host = Host.of(c)
+    if not _installed(host):
+        return
+    php = _version(host)
+    check = _check(php)
+    host.template(FPM + "/conf.d/99-gatehouse.ini", check=check, php=php, opcache_mb=int(opcache_mb))
+    workers = max(8, host.facts.memory_mb * 3 // 4 // 64)
+    host.template(FPM + "/pool.d/gatehouse.conf", check=check, php=php, workers=workers)
+    host.template(UNIT, php=php)
+
+
+@task(help={"memory_mb": "memory for all sessions together, in MB; when it is full, the oldest go"})
+def sessions(c, memory_mb=64):  # type: ignore[no-untyped-def]
+    """T1 PHP-FPM: sessions in memory, which no other site can read.
+
+    T1 leaves the store open. Here it is Redis on a socket, without a port or a disk; each site has a user in it that
+    reaches its own keys alone. Passwords are made on the host and stay there; the roster holds their digests.
+    """
+    host = Host.of(c)
+    owners = [site.owner for site in _served(host)]
+    if not owners and "redis-server" not in host.facts.packages:
+        return
+    host.directory("/etc/gatehouse/secrets", mode=0o700)
+    host.directory(SECRETS, mode=0o700)
+    host.directory(POOL_SECRETS, mode=0o700)
+    missing = [owner for owner in owners if not {f"{SECRETS}/{owner}", _pool_secret(owner)} <= host.facts.files.keys()]
+    if f"{SECRETS}/{KEEPER}" not in host.facts.files:
+        missing.append(KEEPER)
+    if missing:
+        host.run(f"make {len(missing)} session passwords", MAKE_SECRETS, SECRETS, POOL_SECRETS, SOCKET, KEEPER, *missing)
+    for path in host.facts.children(SECRETS) + host.facts.children(POOL_SECRETS):
+        if path.rpartition("/")[2].removesuffix(".conf") not in {KEEPER, *owners}:
+            host.absent(path)
+    # Redis's own user, a moment before its package would make it: the roster is its to read from the first start.
+    host.user("redis", home="/var/lib/redis")
+    host.template(REDIS, socket=SOCKET, roster=ROSTER, memory_mb=int(memory_mb))
+    host.template(REDIS_UNIT, conf=REDIS, socket=SOCKET, secret=f"{SECRETS}/{KEEPER}")
+    host.template(
+        ROSTER,
+        mode=0o640,
+        group="redis",
+        keepers=_digests(host, [KEEPER]),
+        owners=_digests(host, owners),
+        commands=COMMANDS,
+    )
+    host.packages("redis-server")
+    host.service("redis-server", reload_on=[ROSTER], restart_on=[REDIS, REDIS_UNIT], ready=f"test -S {SOCKET}")
+
+
+@task
+def pools(c):  # type: ignore[no-untyped-def]
+    """T1 PHP-FPM: a pool a site: its own user, socket, tmp, error log and limits, with workers on demand.
+
+    T1 gives every pool the group `nobody`, through which sites could share files; here each has its own. Debian's
+    pool `www` goes with the first site: it runs as www-data, who may speak to every pool.
+    """
+    host = Host.of(c)
+    if not _installed(host):
+        return
+    php = _version(host)
+    fpm, check = FPM.format(php=php), _check(php)
+    wanted = {f"{fpm}/pool.d/gatehouse.conf", f"{fpm}/pool.d/www.conf"}
+    for site in _served(host):
+        wanted.add(host.template(FPM + "/pool.d/{site}.conf", check=check, php=php, site=site))
+        host.absent(f"{fpm}/pool.d/{site}.conf.gone")
+    if _served(host):
+        host.absent(f"{fpm}/pool.d/www.conf", check=check)
+    else:
+        host.template(FPM + "/pool.d/www.conf", check=check, php=php)
+    for pool in host.facts.children(f"{fpm}/pool.d", ".conf"):
+        if pool not in wanted:
+            host.rename(pool, pool + ".gone", check=check)
+
+
+@task
+def start(c):  # type: ignore[no-untyped-def]
+    """T1 PHP-FPM: run it now and at every boot, and reload it when a pool, a setting or a session password changed."""
+    host = Host.of(c)
+    if not _installed(host):
+        return
+    php = _version(host)
+    fpm = FPM.format(php=php)
+    host.service(
+        f"php{php}-fpm.service",
+        reload_on=[fpm + "/", POOL_SECRETS + "/"],
+        restart_on=[UNIT.format(php=php)],
+        ready=READY.format(fpm=fpm),
+    )
+
+
+def _served(host: Host) -> tuple[Site, ...]:
+    return tuple(site for site in host.sites if site.php)
+
+
+def _installed(host: Host) -> bool:
+    """Whether there is, or in a dry run would be, an FPM to set up."""
+    return f"php{_version(host)}-fpm" in host.facts.packages
+
+
+def _version(host: Host) -> str:
+    """Debian's PHP; raises Refusal for sites that want another one, before anything is touched."""
+    php = DEBIAN[host.facts.release]
+    wrong = [site for site in _served(host) if site.php and site.php.version not in (None, php)]
+    if wrong:
+        raise Refusal(
+            Problem(
+                f"{site} wants PHP {site.php.version if site.php else ''}; {host.name} has Debian "
+                f"{host.facts.release} and its PHP {php}",
+                key="php.version",
+                example=f'version: "{php}"',
+            )
+            for site in wrong
+        )
+    return php
+
+
+def _check(php: str) -> str:
+    return f"php-fpm{php} -t"
+
+
+def _pool_secret(owner: str) -> str:
+    return f"{POOL_SECRETS}/{owner}.conf"
+
+
+def _digests(host: Host, names: list[str]) -> list[tuple[str, str]]:
+    """Each name with its password's SHA-256, which is the digest of the file that holds it and nothing else.
+
+    In a dry run some are not made yet, and are left out.
+    """
+    secrets = ((name, host.facts.files.get(f"{SECRETS}/{name}")) for name in names)
+    return [(name, secret.digest) for name, secret in secrets if secret]
+
+
+STEPS = (install, configure, sessions, pools, start)
