@@ -55,7 +55,8 @@ keep() {
         if [ -e "$home/former$path" ] || [ -L "$home/former$path" ] || [ -e "$home/former$path.absent" ]; then
             continue
         elif [ -e "$path" ] || [ -L "$path" ]; then
-            cp -a --parents -t "$home/former" "$path"
+            mkdir -p "$home/former${path%/*}"    # cp --parents fails on Debian 12 (a fault of coreutils 9.1)
+            cp -aT -- "$path" "$home/former$path"
         else
             mkdir -p "$home/former${path%/*}"
             : > "$home/former$path.absent"
@@ -172,7 +173,7 @@ seed() {
     stage "${1%/*}"
     chmod 0711 "$stage"     # the user must reach its own directory inside, and see nothing else
     install -d -m 0700 -o "$3" -g "$3" "$stage/own"
-    tar -cf - --mode=u=rwX,go=rX -C "$5" . | setpriv --reuid "$3" --regid "$3" --clear-groups sh -c 'umask 022; tar -xf - --no-same-owner --no-same-permissions -C "$1"' seed "$stage/own"
+    tar -cf - --mode=u=rwX,go=rX -C "$5" . | setpriv --reuid "$3" --regid "$3" --clear-groups sh -c 'umask 022; tar -xmf - --no-same-owner --no-same-permissions -C "$1"' seed "$stage/own"
     chown -h "$3:$4" "$stage/own"
     chmod "$2" "$stage/own"
     mv -T -- "$stage/own" "$1"
