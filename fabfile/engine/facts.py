@@ -86,7 +86,7 @@ class Facts:
         digests: dict[str, str] = {}
         for record in stream.split(b"\0"):
             text = record.decode("utf-8", "surrogateescape")
-            if len(text) > 66 and text[64:66] == "  ":
+            if text[64:67] == "  /" and "\n" not in text[:64]:
                 digests[text[66:]] = text[:64]
             else:
                 facts.read(text)

@@ -27,6 +27,9 @@ from .script import SHELL, Box
 # patchwork 1.0.1 looks for the six that invoke 1 carried.
 sys.modules.setdefault("invoke.vendor.six", six)
 
+CONNECT = 10
+"""Seconds to wait for a host to answer."""
+
 KEEPALIVE = 15
 """Seconds between SSH keep-alives: a dead path is noticed within a minute."""
 
@@ -75,7 +78,8 @@ def opened(c: Connection) -> Connection:
     if c.is_connected:
         return c
     secure(c)
-    name = getattr(c, "original_host", c.host)
+    name = c.original_host
+    c.connect_timeout = c.connect_timeout or CONNECT
     try:
         c.open()
     except paramiko.BadHostKeyException as error:
