@@ -1,0 +1,178 @@
+"""HAProxy: the one door to the world, which ends TLS and knows every name by heart.  (T1, "HAProxy")
+
+The tutorial's `appsession` and its matching of TLS session identifiers are left out: the first is gone since HAProxy
+1.6, the second does nothing in HTTP mode, and with one Varnish behind there is nobody to be sticky to.
+"""
+
+from __future__ import annotations
+
+from .engine import Host, query, task
+
+CONFIG = "/etc/haproxy/haproxy.cfg"
+HOSTS = "/etc/haproxy/hosts.map"
+ERRORS = "/etc/haproxy/errors/"
+CERTIFICATES = "/etc/haproxy/certs/"
+# A warning of today is a fault of tomorrow, so it is refused as well (management manual, -dW).
+CHECK = f"haproxy -c -dW -f {CONFIG}"
+# `active` says only that the master runs; its status text tells whether the worker took the configuration.
+READY = "systemctl show -p StatusText haproxy | grep -q 'Ready'"
+
+# Mozilla Server Side TLS 6.0, "intermediate": no DHE, no CBC, the client's order.
+CIPHERS = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+)
+CIPHERSUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+CURVES = ("X25519", "prime256v1", "secp384r1")
+# The hybrid group wants OpenSSL 3.5, and HAProxy's own keyword for curves towards servers wants 3.0: Debian 13 has both.
+POST_QUANTUM = "X25519MLKEM768"
+
+# What HAProxy says itself, and what it means to a visitor.
+PAGES = {
+    400: ("Bad Request", "The request could not be understood."),
+    403: ("Forbidden", "This request is not allowed."),
+    405: ("Method Not Allowed", "This kind of request is not served here."),
+    408: ("Request Timeout", "The request took too long to arrive."),
+    429: ("Too Many Requests", "Too many requests came from your address. Please wait a moment."),
+    500: ("Internal Server Error", "Something went wrong here. Please try again later."),
+    501: ("Not Implemented", "This kind of request is not served here."),
+    502: ("Bad Gateway", "The site gave no valid answer. Please try again in a moment."),
+    503: ("Service Unavailable", "The site cannot be reached at the moment. Please try again in a moment."),
+    504: ("Gateway Timeout", "The site took too long to answer. Please try again in a moment."),
+}
+HEADERS = {
+    405: {"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"},
+    429: {"Retry-After": "10"},
+    503: {"Retry-After": "10"},
+}
+MISDIRECTED = (421, "Misdirected Request", "This server does not serve the name that you asked for.")
+# Methods that ask for a tunnel, an echo, or a look into the cache.
+REFUSED_METHODS = ("CONNECT", "TRACE", "TRACK", "PURGE", "BAN", "REFRESH", "PRI")
+# Where somebody could claim another address, host, protocol or path than it has; X-Forwarded-* goes as a family.
+FORGEABLE = (
+    "CF-Connecting-IP",
+    "CF-Connecting-IPv6",
+    "Client-IP",
+    "Fastly-Client-IP",
+    "Forwarded",
+    "Forwarded-For",
+    "Front-End-Https",
+    "HTTP2-Settings",
+    "Proxy",
+    "Surrogate-Capability",
+    "True-Client-IP",
+    "Upgrade",
+    "Via",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "X-Host",
+    "X-Original-Host",
+    "X-Original-URL",
+    "X-Originating-IP",
+    "X-ProxyUser-IP",
+    "X-Real-IP",
+    "X-Remote-Addr",
+    "X-Remote-IP",
+    "X-Rewrite-URL",
+    "X-Scheme",
+    "X-Url-Scheme",
+)
+# What tells strangers which programs to look up (OWASP Secure Headers Project, "headers to remove").
+TALKATIVE = ("Server", "Via", "X-Varnish", "X-Powered-By", "X-Generator", "X-Redirect-By")
+# OWASP's set as far as it breaks no ordinary site; a site that sets its own keeps it.
+SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "X-Permitted-Cross-Domain-Policies": "none",
+    "Referrer-Policy": "strict-origin-when-cross-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Content-Security-Policy": "frame-ancestors 'self'",
+}
+
+
+@task
+def install(c):
+    """T1 HAProxy: install it; socat is how an operator speaks to its socket."""
+    Host.of(c).packages("haproxy", "socat")
+
+
+@task
+def hosts(c):
+    """T1 HAProxy: every name of every site, and which site it belongs to; no other name is answered."""
+    Host.of(c).template(HOSTS)
+
+
+@task(
+    help={
+        "requests": "requests in 10 seconds that one client may send before it is answered 429",
+        "connections": "new connections in 10 seconds that one client may open before they are closed",
+        "concurrent": "connections that one client may hold open at once",
+        "maxconn": "connections of all clients together; without it, 2 for each megabyte of memory",
+    }
+)
+def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
+    """T1 HAProxy: both frontends, the way to lego and the way to Varnish.
+
+    Against the tutorial: plain HTTP only redirects, unknown names are refused, what a client says about itself in
+    X-Forwarded-* is forgotten, and TLS is Mozilla's guideline 6.0. The limits a client are wide: an office behind one
+    address does not meet them, a flood does. One client is one IPv4 address or one IPv6 /64.
+    """
+    host = Host.of(c)
+    modern = host.facts.release != "12"
+    for code, (reason, advice) in PAGES.items():
+        page = {"code": code, "reason": reason, "advice": advice, "headers": HEADERS.get(code, {})}
+        host.template(ERRORS + "{code}.http", check=CHECK, **page)
+    code, reason, advice = MISDIRECTED
+    host.template(ERRORS + "{code}.html", check=CHECK, code=code, reason=reason, advice=advice)
+    host.template(
+        CONFIG,
+        check=CHECK,
+        requests=int(requests),
+        connections=int(connections),
+        concurrent=int(concurrent),
+        maxconn=int(maxconn) or min(max(2 * host.facts.memory_mb, 1000), 8000),
+        patience=patience(host) + 10,
+        operators=[str(network) for network in host.fleet.operators],
+        ciphers=CIPHERS,
+        ciphersuites=CIPHERSUITES,
+        curves=(POST_QUANTUM, *CURVES) if modern else CURVES,
+        server_curves=modern,
+        codes=tuple(PAGES),
+        refused_methods=REFUSED_METHODS,
+        forgeable=FORGEABLE,
+        talkative=TALKATIVE,
+        safe=SAFE,
+    )
+
+
+@task
+def start(c):
+    """T1 HAProxy: run it now and at every boot; a reload hands over the listening sockets and loses no request."""
+    Host.of(c).service("haproxy", reload_on=[CONFIG, HOSTS, ERRORS, CERTIFICATES], ready=READY)
+
+
+@query
+def servers(c):
+    """On call: what HAProxy thinks of the servers behind it, and how many connections they have."""
+    columns = "pxname,svname,status,weight,scur,smax,stot,econ,eresp,check_status,lastchg"
+    print(Host.of(c).ask(SERVERS, columns), end="")
+
+
+SERVERS = """
+echo 'show stat -1 6 -1' | socat -T 5 - UNIX-CONNECT:/run/haproxy/admin.sock | awk -F, -v wanted="$1" '
+    BEGIN { count = split(wanted, column, ",") }
+    /^# / { sub(/^# /, ""); for (i = 1; i <= NF; i++) place[$i] = i; for (i = 1; i <= count; i++) printf "%-12s", column[i]; print ""; next }
+    NF { for (i = 1; i <= count; i++) printf "%-12s", $place[column[i]]; print "" }'
+"""
+
+
+def patience(host: Host) -> int:
+    """Seconds that an answer may take: those of the most patient site's PHP and a few to spare, at least a minute."""
+    return max([60, *(site.php.timeout + 10 for site in host.sites if site.php)])
+
+
+STEPS = (install, hosts, configure, start)

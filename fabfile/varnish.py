@@ -1,0 +1,104 @@
+"""Varnish: answers what was asked before, and lets Apache rest.  (T1, "Varnish")
+
+It is bound to the loopback address and speaks the PROXY protocol there, so it knows the real client; it purges for
+root alone, at a socket of its own; and when Apache is down, what expired an hour ago is still served.
+"""
+
+from __future__ import annotations
+
+from .engine import Host, task
+from .model import Cache, Site
+
+UNIT = "/etc/systemd/system/varnish.service.d/gatehouse.conf"
+NCSA = "/etc/systemd/system/varnishncsa.service"
+VCL = "/etc/varnish/gatehouse.vcl"
+SITES = "/etc/varnish/sites.vcl"
+CHECK = f"varnishd -C -f {VCL}"
+# Varnish counts as active before it listens; its child runs once it does.
+READY = "varnishadm -t 5 status | grep -q 'Child in state running'"
+
+# Cookies that statistics and advertising set for scripts in the browser; no server's answer depends on them.
+ANALYTICS = (
+    "__utm[a-z]+",  # Google Analytics, the old one
+    "_ga(_[A-Za-z0-9]+)?",
+    "_gid",
+    "_gat(_[^=;]*)?",
+    "_gac_[^=;]+",
+    "_gcl_[a-z]+",
+    "_dc_gtm_[^=;]+",
+    "__gads",
+    "__gpi",
+    "_fb[pc]",  # Meta
+    "_pk_[^=;]+",  # Matomo
+    "_hj[A-Za-z][^=;]*",  # Hotjar
+    "_cl(ck|sk)",  # Microsoft Clarity
+    "_uet[sv]id",
+    "_ym_[a-z_]+",  # Yandex
+    "__hs(tc|sc|src)",  # HubSpot
+    "hubspotutk",
+    "__qca",
+    "_ttp",
+)
+# What pages are made of. Documents and archives are not here: they may be somebody's invoice.
+STATIC = (
+    "css|js|mjs|map|wasm",
+    "gif|jpe?g|png|apng|webp|avif|ico|svgz?|bmp",
+    "woff2?|ttf|otf|eot",
+)
+
+
+@task(help={"memory": "megabytes for the cache; without it, an eighth of the host's memory"})
+def install(c, memory=0):
+    """T1 Varnish: install it, with its address first.
+
+    The package starts it at once on port 6081 of every address, past TLS and every limit. With our drop-in already
+    there it listens on 127.0.0.1:8081 alone, and only once its VCL is there. Debian 12 also starts a log writer that
+    would repeat on disk what HAProxy's log says; it is masked.
+    """
+    host = Host.of(c)
+    host.template(UNIT, megabytes=int(memory) or min(max(host.facts.memory_mb // 8, 64), 8192))
+    host.link(NCSA, "/dev/null")
+    host.packages("varnish")
+
+
+@task
+def configure(c):
+    """T1 Varnish: from 8081 to 8080; cookies of statistics go, pictures and styles are kept.
+
+    Tracking arguments of URLs (utm_source and the like) stay: a page may repeat its own address, so two addresses
+    are two pages. What differs from site to site is in a file of its own.
+    """
+    host = Host.of(c)
+    special = [site for site in host.sites if site.cache != Cache()]
+    host.template(SITES, check=CHECK, special=special, normal=Cache(), named=named, beginning=beginning)
+    host.template(
+        VCL,
+        check=CHECK,
+        normal=Cache(),
+        patience=max([60, *(site.php.timeout + 10 for site in host.sites if site.php)]),
+        analytics="|".join(ANALYTICS),
+        static=rf"(?i)^[^?]+\.({'|'.join(STATIC)})(\?|$)",
+        script=r"(?i)^[^?]+\.php[0-9]*/",
+        code=503,
+        reason="Service Unavailable",
+        advice="The site cannot be reached at the moment. Please try again in a moment.",
+    )
+
+
+@task
+def start(c):
+    """T1 Varnish: run it now and at every boot; new VCL is loaded beside the old one, and nothing cached is lost."""
+    Host.of(c).service("varnish", restart_on=[UNIT], reload_on=[VCL, SITES], ready=READY)
+
+
+def named(message: str, site: Site) -> str:
+    """The VCL condition that `message` (req or bereq) is for one of the site's names."""
+    return " || ".join(f'{message}.http.Host == "{name}"' for name in site.names)
+
+
+def beginning(prefix: str) -> str:
+    """The regular expression for paths that begin with `prefix`, whose only special character is the dot."""
+    return "^" + prefix.replace(".", "[.]")
+
+
+STEPS = (install, configure, start)
