@@ -1,0 +1,87 @@
+"""Fixtures of the lab ring: a lab of the tests' own, its two web servers, fresh hosts, and somebody on the Internet.
+
+The lab is `.lab/tests`, beside the one that `inv lab.up` makes; GATEHOUSE_LAB names another directory.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .lab import Lab
+from .machine import CHECKOUT, Machine, Stranger
+
+# Beside example.com: three labels in its domain, a subdomain that is not www, an alias elsewhere.
+SECOND_SITE = """\
+domain: kiosk.co.test
+subdomains: [www, shop]
+aliases: [kiosk.test]
+"""
+
+Bare = Callable[..., Machine]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session")
+def lab(pytestconfig: pytest.Config) -> Iterator[Lab]:
+    """A lab that is up, with the sites example.com and kiosk.co.test; taken away at the end, unless --keep-lab."""
+    lab = Lab(Path(os.environ.get("GATEHOUSE_LAB", CHECKOUT / ".lab" / "tests")))
+    sites = lab.directory / "sites"
+    sites.mkdir(parents=True, exist_ok=True)
+    (sites / "example.com.yml").write_bytes((CHECKOUT / "sites" / "example.com.yml").read_bytes())
+    (sites / "kiosk.co.test.yml").write_text(SECOND_SITE)
+    lab.up()
+    yield lab
+    if not pytestconfig.getoption("--keep-lab"):
+        lab.down()
+
+
+@pytest.fixture(scope="session")
+def vps(lab: Lab) -> Machine:
+    """A Debian 13 web server that serves both sites, shared by all tests: whoever changes it puts it back."""
+    return _bootstrapped(lab, "vps")
+
+
+@pytest.fixture(scope="session")
+def vps12(lab: Lab) -> Machine:
+    """The same on Debian 12. The sites' names point to `vps`, so ask with `stranger.curl(..., to=vps12)`."""
+    return _bootstrapped(lab, "vps12")
+
+
+@pytest.fixture
+def bare(lab: Lab) -> Iterator[Bare]:
+    """Starts bare servers for this test alone: `bare()`, `bare("bookworm")`; up within seconds, gone afterwards."""
+    started: list[Machine] = []
+
+    def start(release: str = "trixie") -> Machine:
+        taken = {machine.name for machine in lab.servers}
+        name = next(name for number in itertools.count(1) if (name := f"bare{number}") not in taken)
+        started.append(lab.add(name, release))
+        return started[-1]
+
+    yield start
+    for machine in started:
+        lab.remove(machine)
+
+
+@pytest.fixture(scope="session")
+def stranger(lab: Lab) -> Stranger:
+    """A client on the Internet with tools and without credentials; it trusts the lab's CA and nobody else."""
+    return lab.stranger
+
+
+def _bootstrapped(lab: Lab, name: str) -> Machine:
+    """The host after the command that a person would type. Its failure is the test's, never a skip."""
+    machine = lab.machine(name)
+    with lab.pointing(machine):
+        done = machine.fab("bootstrap")
+    if done.returncode:
+        pytest.fail(f"fab -H {name} bootstrap: exit {done.returncode}\n{done.stdout}{done.stderr}", pytrace=False)
+    return machine

@@ -1,0 +1,314 @@
+"""A lab: the hosts of one directory, brought up, described and taken away.
+
+The directory holds what a person needs to use it (`fab -S DIRECTORY/ssh_config -H vps bootstrap`). Which hosts there
+are is asked of Docker each time, by label, so nothing gets out of step. Two directories are two labs, side by side.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import ipaddress
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import docker
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from docker.errors import APIError, DockerException, NotFound
+
+from . import image, network
+from .authority import Authority
+from .errors import LabError
+from .machine import CHECKOUT, Machine, Stranger, server_options
+
+LABEL = "gatehouse.lab"
+PACKAGES = "gatehouse-lab-packages"  # the volume in which the package depot of every lab keeps what it fetched
+
+# Hosts with a place of their own in both subnets; those that a test adds get the next free one from ADDED on.
+PLACES = {"ca": 2, "vps": 10, "vps12": 12, "stranger": 20}
+ADDED = 30
+SERVERS = {"vps": image.TRIXIE, "vps12": image.BOOKWORM}
+RELEASES = {each.suite: each for each in SERVERS.values()}
+
+
+class Lab:
+    """The lab of a directory; nothing is started before `up()`."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = (directory or CHECKOUT / ".lab").resolve()
+        digest = hashlib.sha256(str(self.directory).encode()).hexdigest()
+        self.name = f"gatehouse-{digest[:8]}"
+        self._seed = int(digest[8:24], 16)
+        self._mine = {LABEL: self.name}
+
+    # Coming and going
+
+    def up(self) -> None:
+        """Bring the lab up, or what is missing of it: images, network, CA host, `vps`, `vps12`, `stranger`.
+
+        Raises LabError when this machine cannot: no Docker Engine, no mmdebstrap, a host that does not start.
+        """
+        with self._alone():
+            image.ensure(self._docker)
+            _allow_many_systemds()
+            network.ensure(self._docker, self.name, self._seed, self._mine)
+            self._make_key()
+            self._start("ca", image.TOOLBOX).wait()
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda name: self._start(name, SERVERS[name]).wait(), SERVERS))
+            self.authority.fetch_root()
+            self._start("stranger", image.TOOLBOX)
+            self.stranger.trust(self.ca_bundle.read_bytes())
+            self.describe()
+
+    def down(self, *, everything: bool = False) -> None:
+        """Take the lab away: hosts, network, its files. `everything`: the kept packages and the images too."""
+        with self._alone():
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(_discard, self._containers()))
+            with contextlib.suppress(NotFound):
+                self._docker.networks.get(self.name).remove()
+            for name in ("ssh_config", "known_hosts", "fleet.yml", "key", "key.pub"):
+                (self.directory / name).unlink(missing_ok=True)
+            shutil.rmtree(self.directory / "ca", ignore_errors=True)
+            if everything:
+                self._forget_downloads()
+
+    def status(self) -> list[dict[str, str]]:
+        """A row a host: name, release, state (Docker's word: `running`, `exited`, ...), both addresses."""
+        rows = [
+            {"host": machine.name, "release": machine.release, "state": machine.container.status,
+             "ipv4": machine.ip, "ipv6": machine.ip6}
+            for machine in map(self._known, self._containers())
+        ]
+        return sorted(rows, key=lambda row: int(ipaddress.ip_address(row["ipv4"])))
+
+    # Hosts
+
+    def machine(self, name: str) -> Machine:
+        """The host of that name. Raises LabError when the lab has none."""
+        try:
+            return self._known(self._docker.containers.get(f"{self.name}-{name}"))
+        except NotFound:
+            raise LabError(f"the lab has no host {name}; `inv lab.up` brings up {', '.join(PLACES)}") from None
+
+    @property
+    def servers(self) -> list[Machine]:
+        """Every running server of the lab; the CA and the stranger are none."""
+        running = (self._known(each) for each in self._containers() if each.status == "running")
+        return [machine for machine in running if machine.name not in ("ca", "stranger")]
+
+    @property
+    def stranger(self) -> Stranger:
+        """The client on the Internet."""
+        machine = self.machine("stranger")
+        return Stranger(**vars(machine))
+
+    @property
+    def authority(self) -> Authority:
+        """The CA host: Pebble, the lab's DNS, the package depot."""
+        return Authority(self.machine("ca"), self.directory / "ca")
+
+    @property
+    def ca_bundle(self) -> Path:
+        """PEM file with the root that Pebble issues from: what verifies the sites."""
+        return self.authority.bundle
+
+    def add(self, name: str, release: str = "trixie") -> Machine:
+        """Start one more bare server, `trixie` or `bookworm`, and write it into the lab's files."""
+        machine = self._start(name, RELEASES[release])
+        machine.wait()
+        self.describe()
+        return machine
+
+    def remove(self, machine: Machine) -> None:
+        """Take a server away that `add` made."""
+        _discard(machine.container)
+        self.describe()
+
+    # Names
+
+    def resolve(self, name: str, machine: Machine | None) -> None:
+        """Let `name` and every name below it point to that host, over IPv4 and IPv6; None: to nothing at all."""
+        self.authority.resolve(name, machine)
+
+    def point(self, machine: Machine) -> None:
+        """Let example.com, *.test and the other names reserved for such uses point to that host."""
+        self.authority.point(machine)
+
+    @contextlib.contextmanager
+    def pointing(self, machine: Machine) -> Iterator[None]:
+        """The same for a while, as when the sites move there; the names' former answers come back."""
+        former = self.authority.names
+        self.point(machine)
+        try:
+            yield
+        finally:
+            self.authority.set_names(former)
+
+    # What a person and fab read
+
+    def describe(self, directory: Path | None = None, sites: Path | None = None, **fleet: Any) -> Path:
+        """Write ssh_config, known_hosts and fleet.yml for the running servers; returns the directory they are in.
+
+        A test with sites of its own gives a directory and theirs, and lets `Machine.fab` use it. `fleet` adds keys to
+        fleet.yml or replaces them.
+        """
+        target = directory or self.directory
+        target.mkdir(parents=True, exist_ok=True)
+        machines = self.servers
+        (target / "known_hosts").write_text("".join(_known_hosts(machine) for machine in machines))
+        (target / "ssh_config").write_text("".join(
+            f"Host {machine.name}\n    HostName {machine.ip}\n    User ops\n"
+            f"    IdentityFile {self.directory}/key\n    IdentitiesOnly yes\n"
+            f"    UserKnownHostsFile {target}/known_hosts\n    StrictHostKeyChecking yes\n\n"
+            for machine in machines
+        ))
+        content = {
+            "acme": {
+                "directory": "https://ca:14000/dir",
+                "ca_bundle": str(self.authority.acme_root),
+                "email": "webmaster@example.com",
+            },
+            "operators": [str(subnet[1]) for subnet in self._subnets],
+            "sites": str(sites or self._sites(target)),
+            "hosts": {machine.name: {"roles": ["web"]} for machine in machines},
+        }
+        text = f"# Written by the lab. JSON is YAML too.\n{json.dumps(content | fleet, indent=2)}\n"
+        (target / "fleet.yml").write_text(text)
+        return target
+
+    @staticmethod
+    def _sites(target: Path) -> Path:
+        """The sites beside the files, when a test put some there, else the checkout's."""
+        own = target / "sites"
+        return own if own.is_dir() else CHECKOUT / "sites"
+
+    # Docker
+
+    @cached_property
+    def _docker(self) -> docker.DockerClient:
+        try:
+            return docker.from_env(timeout=180, max_pool_size=32)
+        except DockerException as error:
+            raise LabError(f"no Docker Engine answers; scripts/demo and scripts/test start one ({error})") from None
+
+    def _containers(self) -> list[Any]:
+        return list(self._docker.containers.list(all=True, filters={"label": f"{LABEL}={self.name}"}))
+
+    @property
+    def _subnets(self) -> network.Subnets:
+        return network.subnets(self._docker.networks.get(self.name))
+
+    def _known(self, container: Any) -> Machine:
+        name, release, ip, ip6 = (container.labels[f"{LABEL}.{key}"] for key in ("host", "release", "ipv4", "ipv6"))
+        return Machine(name, release, ip, ip6, container, self.directory)
+
+    def _start(self, name: str, made_of: image.Image) -> Machine:
+        """The host of that name, made when it is not there, started when it is stopped."""
+        try:
+            container = self._docker.containers.get(f"{self.name}-{name}")
+        except NotFound:
+            container = self._create(name, made_of)
+        if container.status != "running":
+            container.start()
+            container.reload()
+        return self._known(container)
+
+    def _create(self, name: str, made_of: image.Image) -> Any:
+        four, six = self._subnets
+        place = PLACES.get(name) or self._free_place()
+        ipv4, ipv6, dns = str(four[place]), str(six[place]), [str(four[PLACES["ca"]])]
+        options: dict[str, Any] = server_options() | {"dns": dns}
+        if name == "ca":
+            options |= {"dns": None, "volumes": {PACKAGES: {"bind": "/var/cache/packages"}}}
+        elif name == "stranger":
+            options = {"dns": dns, "entrypoint": ["sleep", "infinity"], "init": True, "cap_add": ["NET_ADMIN"]}
+        endpoint = self._docker.api.create_endpoint_config(aliases=[name], ipv4_address=ipv4, ipv6_address=ipv6)
+        labels = {"host": name, "release": made_of.suite, "ipv4": ipv4, "ipv6": ipv6}
+        container = self._docker.containers.create(
+            made_of.tag, name=f"{self.name}-{name}", hostname=name, network=self.name,
+            networking_config={self.name: endpoint},
+            labels=self._mine | {f"{LABEL}.{key}": value for key, value in labels.items()}, **options,
+        )
+        machine = self._known(container)
+        machine.put({"/etc/apt/apt.conf.d/01lab": _apt_configuration()})
+        if name == "ca":
+            Authority(machine, self.directory / "ca").equip(str(four[PLACES["vps"]]), str(six[PLACES["vps"]]))
+        elif made_of is not image.TOOLBOX:
+            machine.put({"/home/ops/.ssh/authorized_keys": (self.directory / "key.pub").read_bytes()}, 0o600, 1000)
+        return container
+
+    def _free_place(self) -> int:
+        four, _ = self._subnets
+        taken = {container.labels[f"{LABEL}.ipv4"] for container in self._containers()}
+        return next(place for place in range(ADDED, 250) if str(four[place]) not in taken)
+
+    def _forget_downloads(self) -> None:
+        """Remove the kept packages and the images, unless another lab uses them."""
+        images = [each.id for each in self._docker.images.list(name=image.REPOSITORY)]
+        for remove in (self._docker.volumes.get(PACKAGES).remove,
+                       *(lambda each=each: self._docker.images.remove(each, force=True) for each in images)):
+            with contextlib.suppress(APIError):
+                remove()
+
+    def _make_key(self) -> None:
+        """The operator's key pair, for this lab alone."""
+        path = self.directory / "key"
+        if path.exists():
+            return
+        key = Ed25519PrivateKey.generate()
+        path.touch(mode=0o600)
+        path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+        public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        path.with_suffix(".pub").write_bytes(public + b" gatehouse lab\n")
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One at a time: a second `up` or `down` of the same lab waits."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _discard(container: Any) -> None:
+    """Remove a container, and the cgroups that its systemd left (see image/lab-init)."""
+    with contextlib.suppress(NotFound):
+        container.remove(force=True, v=True)
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, place, kind, *_ = line.split()
+        if kind == "cgroup2":
+            tree = Path(place) / "gatehouse" / container.id
+            for directory, _, _ in os.walk(tree, topdown=False):
+                with contextlib.suppress(OSError):  # not root, or the kernel is not done with it: harmless, it is empty
+                    Path(directory).rmdir()
+            return
+
+
+def _known_hosts(machine: Machine) -> str:
+    """The host's real keys, read on the host itself, for both addresses and its name."""
+    keys = machine.check("cat /etc/ssh/ssh_host_*_key.pub").splitlines()
+    return "".join(f"{machine.name},{machine.ip},{machine.ip6} {' '.join(key.split()[:2])}\n" for key in keys)
+
+
+def _apt_configuration() -> bytes:
+    """Packages come through the depot, unless this machine has a proxy of its own to go through."""
+    options = image.machine_apt_options()
+    if not any("http::Proxy" in option for option in options):
+        options += ('Acquire::http::Proxy "http://ca:3142";', 'Acquire::https::Proxy "DIRECT";')
+    return "".join(f"{option}\n" for option in options).encode()
+
+
+def _allow_many_systemds() -> None:
+    """Each systemd holds some inotify instances, and the kernel counts them a user: 128 are soon gone."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    with contextlib.suppress(OSError):  # only root may; a small lab runs without
+        if int(limit.read_text()) < 4096:
+            limit.write_text("4096")
