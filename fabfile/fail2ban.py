@@ -128,8 +128,10 @@ done
 
 BAN = f"""
 {ANSWERS}
-fail2ban-client status "$2" > /dev/null || {{ fail2ban-client status; exit 3; }}
+jails=$(fail2ban-client status | sed -n 's/.*Jail list:[[:space:]]*//p')
+echo "$jails"
 fail2ban-client banned "$1"
+case ", $jails," in *", $2,"*) ;; *) exit 0 ;; esac
 [ -n "$3" ] || fail2ban-client set "$2" banip "$1" > /dev/null
 """
 
@@ -210,7 +212,9 @@ def ban(c, address, jail="recidive"):
     own = [ip_network(text) for text in (*operators_of(host), *host.facts.addresses, "127.0.0.0/8", "::1")]
     if any(address in network for network in own):
         raise Guarded(f"{address} is an operator's address or the host's own: not banned")
-    held = _asked(host, BAN, str(address), jail, "dry" if host.dry else "").splitlines()[-1]
+    jails, held, *_ = _asked(host, BAN, str(address), jail, "dry" if host.dry else "").splitlines()
+    if jail not in jails.split(", "):
+        raise Problem(f"{host.name} has no jail {jail}", f"name one of: {jails}")
     if jail in read_banned(held):
         console.print(f"{host.name}  {address} was banned by {jail} already")
     else:
