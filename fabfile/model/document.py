@@ -20,6 +20,7 @@ import yaml  # type: ignore[import-untyped]
 from .refusal import Problem, Refusal
 
 SIZE_MAX = 256 * 1024  # bytes of a file; a site file is about 2 KiB
+ITEMS_MAX = 1000  # values of a list
 DEPTH_MAX = 8  # mappings in mappings; the schema needs four
 
 KeyPath = tuple[str | int, ...]  # the way to a value: ("php", "children"), ("aliases", 0)
@@ -40,6 +41,7 @@ _TRAPS = tuple(
         (r"y|Y|yes|Yes|YES|on|On|ON|True|TRUE", "true"),
         (r"n|N|no|No|NO|off|Off|OFF|False|FALSE", "false"),
         (r"Null|NULL", "null"),
+        (r"-0", "a number"),
         (r"[-+]?0[0-7_]+", "an octal number"),
         (r"[-+]?0[0-9_]+|\+[0-9][0-9_]*", "a number"),
         (r"[-+]?0o[0-7_]+", "an octal number"),
@@ -221,6 +223,8 @@ class _Builder:
     def sequence(self, path: KeyPath) -> tuple[Any, ...]:
         items: list[Any] = []
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            if len(items) == ITEMS_MAX:
+                raise self.stop(f"holds a list of more than {ITEMS_MAX} values", event)
             here = (*path, len(items))
             self.document.lines[here] = event.start_mark.line + 1
             items.append(self.value(event, here))

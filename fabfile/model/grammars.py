@@ -48,11 +48,12 @@ def size(low: str, high: str) -> Callable[[str], str]:
 def email(text: str) -> str:
     """A plain ASCII addr-spec (RFC 5322, dot-atom, without the characters that other syntaxes know)."""
     local, at, domain = text.rpartition("@")
-    if not at or not _EMAIL_LOCAL.fullmatch(local):
-        raise Wrong(f"must be a plain e-mail address, not {quoted(text)}", "webmaster@example.com")
-    if not domain.isascii():
+    if not at or not _EMAIL_LOCAL.fullmatch(local) or not domain.isascii():
         raise Wrong(f"must be a plain ASCII e-mail address, not {quoted(text)}", "webmaster@example.com")
-    return f"{local}@{names.host_name(domain)}"
+    try:
+        return f"{local}@{names.host_name(domain)}"
+    except Wrong as wrong:
+        raise Wrong(f"must be a plain ASCII e-mail address, but {wrong.message}", "webmaster@example.com") from None
 
 
 def path_prefix(text: str) -> str:

@@ -190,7 +190,7 @@ def _is_address(text: str) -> bool:
 
 
 def _not_a_name(text: str, reason: str) -> Wrong:
-    return Wrong(f"{quoted(text)} is not a name a site can have: {reason}")
+    return Wrong(f"{quoted(text)} is not a host name to use: {reason}")
 
 
 def _character(character: str) -> str:

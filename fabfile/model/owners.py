@@ -42,7 +42,7 @@ def owner_of(domain: str) -> str:
     if len(slug) <= OWNER_MAX and slug[0].isalpha() and not is_reserved(slug):
         return slug
     digits = f"{int.from_bytes(hashlib.sha256(domain.encode()).digest()[:8], 'big') % 10**10:010d}"
-    head = slug if slug[0].isalpha() else "s" + slug
+    head = slug if slug[0].isalpha() and not is_reserved(slug) else "s" + slug
     return f"{head[: OWNER_MAX - 11].rstrip('-')}-{digits}"
 
 

@@ -1,0 +1,95 @@
+"""The commented examples are the documentation: every key is in them, with its default, and they load."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from fabfile.model import Acme, Cache, Fleet, Machine, Php, Site, Tls, load_fleet, load_sites
+from fabfile.model.document import read
+
+ROOT = Path(__file__).parents[2]
+SITE, FLEET = ROOT / "sites" / "example.com.yml", ROOT / "fleet.example.yml"
+
+
+def data(file: Path) -> dict[str, Any]:
+    document = read(file)
+    assert not document.problems
+    assert document.data is not None
+    return document.data
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [
+        (Site, data(SITE)),
+        (Php, data(SITE)["php"]),
+        (Cache, data(SITE)["cache"]),
+        (Tls, data(SITE)["tls"]),
+        (Fleet, data(FLEET)),
+        (Acme, data(FLEET)["acme"]),
+    ],
+)
+def test_the_examples_show_every_key_in_the_schemas_words(model: type[BaseModel], keys: dict[str, Any]) -> None:
+    assert set(keys) == set(model.model_fields)
+
+
+def test_the_example_site_is_the_default_site() -> None:
+    example = next(site for site in load_sites(SITE.parent) if site.domain == "example.com")
+    assert example == Site(domain="example.com")
+
+
+def test_the_example_fleet_is_the_default_fleet() -> None:
+    fleet = load_fleet(FLEET)
+    assert fleet.model_copy(update={"sites": Fleet().sites}).model_dump() == Fleet().model_dump()
+    assert fleet.sites == ROOT / "sites"
+
+
+def test_the_machines_of_the_example_load_when_they_are_uncommented(tmp_path: Path) -> None:
+    (tmp_path / "sites").mkdir()
+    text = FLEET.read_text().replace("hosts: {}", "hosts:")
+    (tmp_path / "fleet.yml").write_text(re.sub(r"^#(  \w)|^#(    \w)", r"\1\2", text, flags=re.MULTILINE))
+    fleet = load_fleet(tmp_path / "fleet.yml")
+    assert list(fleet.hosts) == ["web1"]
+    assert set(data(tmp_path / "fleet.yml")["hosts"]["web1"]) == set(Machine.model_fields) - {"name"}
+
+
+@pytest.mark.parametrize("file", [SITE, FLEET], ids=["site", "fleet"])
+def test_every_key_has_its_default_in_the_comment_behind_it(file: Path) -> None:
+    lines = [line for line in file.read_text().splitlines() if re.match(r" *\w+: +\S", line) and "{}" not in line]
+    keys = [line for line in lines if not re.match(r"(php|cache|tls|acme|hosts): +#", line)]
+    assert len(keys) > 5
+    for line in keys:
+        _, value, said = re.match(r" *(\w+): +(\S.*?) +# (.*)", line).groups()  # type: ignore[union-attr]
+        assert re.match(rf"(no )?default:|default {re.escape(value)}\b|default {re.escape(value)}[:; ]", said), line
+
+
+@pytest.mark.parametrize(("model", "file"), [(Php, SITE), (Cache, SITE)])
+def test_the_ranges_in_the_comments_are_the_schemas(model: type[BaseModel], file: Path) -> None:
+    text = file.read_text()
+    for key, field in model.model_fields.items():
+        found = re.search(rf"^  {key}: .*, (\w+) to (\w+)$", text, flags=re.MULTILINE)
+        if found:
+            assert f"from {found[1]} to {found[2]}" in (field.description or ""), key
+
+
+@pytest.mark.parametrize("model", [Site, Php, Cache, Tls, Fleet, Acme, Machine])
+def test_every_key_says_what_it_is_what_it_expects_and_an_example_that_is_right(model: type[BaseModel]) -> None:
+    base = {"domain": "example.com"} if model is Site else {"name": "web1"} if model is Machine else {}
+    for key, field in model.model_fields.items():
+        if key == "name":
+            continue
+        assert field.title, key
+        assert field.description, key
+        for value in field.examples or []:
+            given = tuple(value) if isinstance(value, list) else value
+            if key in {"ca_bundle", "sites"}:
+                continue  # paths that must exist
+            if isinstance(given, dict):
+                given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+            model.model_validate({**base, key: given})
+        assert field.examples, key
