@@ -288,7 +288,7 @@ def _syntax(file: Path, error: yaml.YAMLError) -> Problem:
         problem = 'there is a ": " where no key fits; indent each key like its neighbours, or put the value in quotes'
     elif "could not find expected ':'" in problem:
         problem = 'a key without its ": "'
-    elif "did not find expected key" in problem or "did not find expected '-'" in problem:
+    elif re.search("did not find expected (key|'-')|expected <block end>", problem):
         problem = "the indentation does not fit the lines above"
     elif "cannot start any token" in problem:
         problem = "a value that begins with this character needs quotes"

@@ -69,10 +69,13 @@ def find_fleet(ssh_config: Path | None = None, explicit: Path | None = None, cwd
     cwd = cwd or Path.cwd()
     if explicit is not None:
         return load_fleet(cwd / explicit.expanduser(), cwd)
-    if ssh_config is not None and (file := (cwd / ssh_config.expanduser()).parent / FLEET).exists():
-        return load_fleet(file, cwd)
-    if (cwd / FLEET).exists():
-        return load_fleet(cwd / FLEET, cwd)
+    beside = () if ssh_config is None else ((cwd / ssh_config.expanduser()).parent,)
+    for directory in (*beside, cwd):
+        file = directory / FLEET
+        if file.exists():
+            return load_fleet(file, cwd)
+        if (other := file.with_suffix(".yaml")).exists():  # or the defaults would count without a word
+            raise Refusal(Problem(f"the fleet's file is called {FLEET}", other, next=_move(other, file)))
     directory = cwd / SITES
     fleet = Fleet().model_copy(update={"sites": directory})
     return fleet.with_sites(load_sites(directory) if directory.is_dir() else ())

@@ -23,8 +23,9 @@ _RESERVED = """
 adm audio backup bin cdrom daemon dialout dip disk fax floppy games gnats irc kmem list lp mail man news nobody nogroup
 operator plugdev proxy root sasl shadow src staff sudo sync sys tape tty users utmp uucp video voice www-data
 
-avahi chrony crontab dbus input kvm landscape lxd messagebus netdev ntp polkitd render sgx ssh sshd ssl-cert tcpdump
-uuidd systemd-coredump systemd-journal systemd-network systemd-oom systemd-resolve systemd-timesync
+avahi bluetooth chrony clock crontab dbus input kvm landscape lpadmin lxd messagebus netdev ntp polkitd rdma render
+sgx ssh sshd ssl-cert systemd-coredump systemd-journal systemd-network systemd-oom systemd-resolve systemd-timesync
+tcpdump uuidd
 
 acme apache apache2 etckeeper fail2ban ganesha gatehouse haproxy httpd lego lighttpd mariadb memcache memcached mysql
 nfs nginx php php-fpm postgres redis rpc rpcuser statd tomcat varnish varnishlog vcache

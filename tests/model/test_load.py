@@ -308,6 +308,13 @@ def test_sites_are_where_the_fleet_says(checkout: Path) -> None:
     assert [str(site) for site in find_fleet(Path(".lab/ssh_config"), None, checkout).all_sites] == ["a.com"]
 
 
+@pytest.mark.parametrize("directory", [".", ".lab"])
+def test_a_fleet_of_another_ending_is_not_passed_over_in_silence(checkout: Path, directory: str) -> None:
+    (checkout / directory / "fleet.yaml").write_text("operators: []\n")
+    with pytest.raises(Refusal, match=r"fleet\.yaml: the fleet's file is called fleet\.yml\n  next:  mv"):
+        find_fleet(Path(".lab/ssh_config"), None, checkout)
+
+
 def test_the_fleet_that_is_asked_for_must_be_there(checkout: Path) -> None:
     assert find_fleet(None, lab_fleet(checkout), checkout).acme.email == "lab@example.com"
     with pytest.raises(Refusal, match=r"other\.yml: there is no such file"):
