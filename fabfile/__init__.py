@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from invoke import Collection
 
-from . import firewall, flows, system
+from . import apache, fail2ban, firewall, flows, haproxy, php, site, system, varnish
 from .engine import chapter
 
 ns = Collection(
     flows.bootstrap,
     flows.check,
     flows.trust,
-    *(chapter(module) for module in (system, firewall)),
+    *(chapter(module) for module in (system, firewall, haproxy, varnish, site, php, apache, fail2ban)),
 )

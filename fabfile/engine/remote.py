@@ -91,10 +91,13 @@ def opened(c: Connection) -> Connection:
         ) from None
     except paramiko.AuthenticationException as error:
         raise Unreachable(f"{name} does not let {c.user} in: {error}", f"try: ssh {c.user}@{name}") from None
+    except UnknownKey as error:
+        error.next_step = error.next_step.replace("HOST", name)
+        raise
     except Problem:
         raise
     except (OSError, EOFError, paramiko.SSHException) as error:
-        reason = str(error) or type(error).__name__
+        reason = getattr(error, "strerror", "") or str(error) or type(error).__name__
         raise Unreachable(f"{name} ({c.host}:{c.port}) cannot be reached: {reason}", f"try: ssh {name}") from None
     transport = c.transport
     transport.set_keepalive(KEEPALIVE)
