@@ -22,7 +22,7 @@ SOCKET = "/run/redis/gatehouse.sock"
 REDIS = f"{SESSIONS}/redis.conf"
 ROSTER = f"{SESSIONS}/users.acl"
 REDIS_UNIT = "/etc/systemd/system/redis-server.service.d/gatehouse.conf"
-COMMANDS = "+get +set +setex +del +expire +ping"
+COMMANDS = "+get +setex +del +exists +expire"
 """What phpredis sends for sessions without locks; a lock wants EVAL, with which one site could stall all others."""
 
 MAKE_SECRETS = """

@@ -6,6 +6,7 @@ from .engine import Guarded, Host, console, query, task
 from .engine.render import render
 from .model import Site
 
+APACHE = "www-data"
 LOGROTATE = "/etc/logrotate.d/gatehouse-sites"
 
 
@@ -13,7 +14,9 @@ LOGROTATE = "/etc/logrotate.d/gatehouse-sites"
 def users(c):  # type: ignore[no-untyped-def]
     """T1 PHP-FPM: a system user a site, with a group of its own, no password and no shell.
 
-    T1 puts them all into `nobody`. A user of that name that is not the site's own stops the step.
+    T1 puts them all into `nobody`. Apache joins each site's group: the door to a site's tree is open for the two of
+    them alone, whatever modes the site gives its own files. A user of that name that is not the site's own stops
+    the step.
     """
     host = Host.of(c)
     for site in host.sites:
@@ -24,6 +27,7 @@ def users(c):  # type: ignore[no-untyped-def]
                 f"give the site another one in its file in sites/: owner: {site.owner[:28]}-web",
             )
         host.user(site.owner, home=site.root)
+    host.user(APACHE, home="/var/www", groups=[site.owner for site in host.sites])
 
 
 @task
@@ -31,16 +35,16 @@ def tree(c):  # type: ignore[no-untyped-def]
     """T1 "Server setup": /var/www/<domain> with log, mail, public_html/{_,www} and tmp, and a page to look at.
 
     The site's directory and its log belong to root, since root's programs write there; mail, public_html and tmp
-    are the site's own, and root never opens anything below them. Apache reads public_html by its group.
+    are the site's own, and root never opens anything below them.
     """
     host = Host.of(c)
     for site in host.sites:
         owner = site.owner
-        host.directory(site.root)
+        host.directory(site.root, mode=0o750, group=owner)
         host.directory(f"{site.root}/log", mode=0o750, group=owner)
         host.directory(f"{site.root}/mail", mode=0o700, owner=owner, group=owner)
         host.directory(f"{site.root}/tmp", mode=0o700, owner=owner, group=owner)
-        host.seed(f"{site.root}/public_html", owner=owner, group="www-data", mode=0o750, files=pages(site))
+        host.seed(f"{site.root}/public_html", owner=owner, group=APACHE, mode=0o750, files=pages(site))
         # PHP writes this one as the site's user, who could not make it: what is in it is the site's.
         if (errors := f"{site.root}/log/php_errors.log") not in host.facts.files:
             host.file(errors, "", mode=0o640, owner=owner, group=owner)
