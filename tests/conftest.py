@@ -1,4 +1,4 @@
-"""Two rings: everything under tests/lab needs real hosts and runs with --lab, or when it is named; the rest needs none."""
+"""Two rings: what is under tests/lab needs real hosts and runs with --lab, or when it is named; the rest needs none."""
 
 from pathlib import Path
 

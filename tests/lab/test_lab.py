@@ -30,7 +30,7 @@ def test_a_bare_host_is_a_debian_without_the_products_packages(host: Machine) ->
 
 def test_the_operator_comes_in_with_the_labs_key_and_is_root_without_a_password(host: Machine, lab: Lab) -> None:
     stranger = lab.stranger
-    ssh = "ssh -i /tmp/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -o LogLevel=ERROR"
+    ssh = "ssh -i /tmp/key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
     stranger.put({"/tmp/key": (lab.directory / "key").read_bytes()}, 0o600)
     try:
         assert stranger.check(f"{ssh} ops@{host.ip} sudo -n id -u") == "0\n"
@@ -74,8 +74,9 @@ def test_a_host_has_what_a_server_has(host: Machine) -> None:
 
 def test_hosts_reach_each_other_over_both_families(bare: Bare, stranger: Stranger) -> None:
     host = bare()
+    key = host.check("cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub")
     for address in (host.ip, host.ip6):
-        assert stranger.check(f"ncat --recv-only {address} 22 </dev/null | head -c 4") == "SSH-"
+        assert key in stranger.check(f"ssh-keyscan -t ed25519 {address}")
 
 
 def test_a_name_points_where_it_was_pointed_and_the_names_below_it_follow(lab: Lab, stranger: Stranger) -> None:
