@@ -77,14 +77,14 @@ def place(path: str, values: dict[str, Any]) -> str:
     return path.format_map({name: str(value) for name, value in values.items()}) if "{" in path else path
 
 
-def render(path: str, values: dict[str, Any]) -> str:
+def render(path: str, values: dict[str, Any], root: Path = TEMPLATES) -> str:
     """The text of `templates/PATH.j2`.
 
     Raises BadValue, naming the template, for a value that would break out and for a name that has no value.
     """
     name = path.lstrip("/") + ".j2"
     try:
-        return environment().get_template(name).render(values)
+        return environment(root).get_template(name).render(values)
     except (BadValue, jinja2.TemplateError) as error:
         line = f":{error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
         raise BadValue(f"templates/{name}{line}: {error}") from error
