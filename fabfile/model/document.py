@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from .refusal import Problem, Refusal
+from .refusal import Problem, Refusal, quoted
 
 SIZE_MAX = 256 * 1024  # bytes of a file; a site file is about 2 KiB
 ITEMS_MAX = 1000  # values of a list
@@ -211,11 +211,10 @@ class _Builder:
         text = str(event.value)
         if event.anchor is not None or event.tag is not None:
             self.problem((*path, text), event, "anchors and tags are not used here; write the key alone")
-        if not event.style:
-            found = plain(text)
-            if not isinstance(found, str):
-                reading = found.reading if isinstance(found, Trap) else _kind(found)
-                self.problem((*path, text), event, f"YAML reads this key as {reading}", f'"{text}":')
+        found = text if event.style else plain(text)
+        if not isinstance(found, str):
+            reading = found.reading if isinstance(found, Trap) else f"{text}, not as text"
+            self.problem((*path, text), event, f"YAML reads this key as {reading}", f'"{text}":')
         if not text or not text.isprintable() or len(text) > 255:
             raise self.stop("a key must be a plain word", event)
         return text
@@ -264,12 +263,10 @@ def _precisely(text: str, reading: str) -> str:
     return reading
 
 
-def _kind(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else f"the number {value}"
-
-
-def _short(text: str) -> str:
-    return "!!" + text.removeprefix("tag:yaml.org,2002:")[:60] if text.startswith("tag:yaml.org,2002:") else text[:60]
+def _short(tag: str) -> str:
+    """A tag as it was probably written: `!!python/object`."""
+    core = tag.removeprefix("tag:yaml.org,2002:")
+    return quoted(tag if core == tag else f"!!{core}")[1:-1]
 
 
 def _syntax(file: Path, error: yaml.YAMLError) -> Problem:

@@ -16,7 +16,7 @@ from .refusal import Problem, Wrong, quoted
 
 Model = type[BaseModel]
 
-FILE_MAX = 50  # problems of one file that are explained; a machine-made file may have a hundred thousand
+FILE_MAX = 50  # problems of one file that are explained; a machine-made file may have thousands
 
 _BARE = re.compile(r"[A-Za-z0-9/._](?:[A-Za-z0-9/._@+~-]|:(?=[/0-9a-f]))*")  # needs no quotes in YAML
 
@@ -43,7 +43,7 @@ def _problem(document: Document, model: Model, detail: ErrorDetails) -> Problem:
     at = wrong.at if isinstance(wrong, Wrong) and wrong.at else ()
     field, key = _field(model, loc)
     if isinstance(wrong, Wrong):
-        example = _pair(key, _listed(field, wrong.example or _example(field))) if key else ""
+        example = _pair(key, _listed(field, wrong.example or _example(field)))
         return document.says((*loc, *at), wrong.message, example, _expected(field))
     remedy = _pair(key, _remedy(field, given))
     if isinstance(given, Trap) and not given.reading:
@@ -58,7 +58,7 @@ def _problem(document: Document, model: Model, detail: ErrorDetails) -> Problem:
 def shown(value: Any) -> str:
     """A value of the file, as a reader would name it."""
     if isinstance(value, Trap):
-        return f"{value.text}, which YAML reads as {value.reading}"
+        return f"{value.text if value.text.isprintable() else quoted(value.text)}, which YAML reads as {value.reading}"
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, tuple):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
 from . import grammars
-from .refusal import Problem, Refusal, Wrong, quoted
+from .refusal import Problem, Refusal, Wrong, quoted, shown_path
 from .site import FROZEN, Site, switch, unique, words
 
 # Let's Encrypt, "Staging Environment" and "ACME v2 Production".
@@ -27,28 +27,35 @@ def _path(value: Any, info: ValidationInfo) -> Any:
         return value
     if not value.strip() or "\0" in value or not value.isprintable():
         raise Wrong(f"must be a path, not {quoted(value)}")
-    base = (info.context or {}).get("base")
-    path = Path(value).expanduser()
-    return path if base is None else base / path
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError:
+        raise Wrong(f"must be a path, and {quoted(value)} names a user that is not here") from None
+    return (info.context or {}).get("base", Path()) / path
 
 
 def _bundle(path: Path) -> Path:
     """A CA bundle: a readable PEM file of certificates alone."""
     try:
+        if not path.is_file():
+            raise Wrong(f"{shown_path(path)} is not a file")
         with path.open("rb") as stream:
             content = stream.read(4 << 20)
     except OSError as error:
-        raise Wrong(f"{path} cannot be read: {error.strerror}") from None
+        raise Wrong(f"{shown_path(path)} cannot be read: {error.strerror}") from None
     if b"PRIVATE KEY-----" in content:
-        raise Wrong(f"{path} holds a private key; a CA bundle has certificates alone")
+        raise Wrong(f"{shown_path(path)} holds a private key; a CA bundle has certificates alone")
     if b"-----BEGIN CERTIFICATE-----" not in content:
-        raise Wrong(f"{path} holds no PEM certificate")
+        raise Wrong(f"{shown_path(path)} holds no PEM certificate")
     return path
 
 
 def _directory(path: Path) -> Path:
-    if not path.is_dir():
-        raise Wrong(f"{path} is not a directory")
+    """A directory that can be listed."""
+    try:
+        next(path.iterdir(), None)
+    except OSError as error:
+        raise Wrong(f"{shown_path(path)} cannot be listed: {error.strerror}") from None
     return path
 
 
@@ -114,9 +121,11 @@ def _machines(value: Any) -> Any:
         try:
             grammars.host_alias(name)
         except Wrong as wrong:
-            raise Wrong(wrong.message, "web1: {}", at=(name,)) from None
+            raise Wrong(wrong.message, {"web1": {}}, at=(name,)) from None
+        if not isinstance(entry, dict | Machine):
+            raise Wrong("must be keys such as address, or {} for the defaults", {name: {}}, at=(name,))
         if isinstance(entry, dict) and "name" in entry:
-            raise Wrong("unknown key; the machine's name is the key above it", at=(name, "name"))
+            raise Wrong("unknown key; the machine's name is the key above it", {name: {}}, at=(name, "name"))
         machines[name] = {"name": name, **entry} if isinstance(entry, dict) else entry
     return machines
 

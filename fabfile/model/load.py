@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from . import explain, names
 from .document import Document, KeyPath, read
 from .fleet import Fleet
-from .refusal import Problem, Refusal, shown_path
+from .refusal import Problem, Refusal, quoted, shown_path, there
 from .site import Site
 
 FLEET, SITES, ENDING = "fleet.yml", "sites", ".yml"
@@ -52,7 +52,7 @@ def load_fleet(file: Path, cwd: Path | None = None) -> Fleet:
         raise Refusal(problems)  # which site files are meant is not known for sure
     directory = fleet.sites if given and fleet else _beside(file, cwd)
     entries: list[Entry] = []
-    if directory.is_dir():
+    if there(directory):
         entries, found = _sites(directory)
         problems += found
     if fleet is not None:
@@ -68,22 +68,30 @@ def find_fleet(ssh_config: Path | None = None, explicit: Path | None = None, cwd
     """
     cwd = cwd or Path.cwd()
     if explicit is not None:
-        return load_fleet(cwd / explicit.expanduser(), cwd)
-    beside = () if ssh_config is None else ((cwd / ssh_config.expanduser()).parent,)
+        return load_fleet(cwd / _home(explicit), cwd)
+    beside = () if ssh_config is None else ((cwd / _home(ssh_config)).parent,)
     for directory in (*beside, cwd):
         file = directory / FLEET
-        if file.exists():
+        if there(file):
             return load_fleet(file, cwd)
-        if (other := file.with_suffix(".yaml")).exists():  # or the defaults would count without a word
+        if there(other := file.with_suffix(".yaml")):  # or the defaults would count without a word
             raise Refusal(Problem(f"the fleet's file is called {FLEET}", other, next=_move(other, file)))
     directory = cwd / SITES
     fleet = Fleet().model_copy(update={"sites": directory})
-    return fleet.with_sites(load_sites(directory) if directory.is_dir() else ())
+    return fleet.with_sites(load_sites(directory) if there(directory) else ())
 
 
 def _beside(file: Path, cwd: Path | None) -> Path:
     beside = file.parent / SITES
-    return beside if beside.is_dir() or cwd is None or not (cwd / SITES).is_dir() else cwd / SITES
+    return beside if there(beside) or cwd is None or not there(cwd / SITES) else cwd / SITES
+
+
+def _home(path: Path) -> Path:
+    """`path` with its ~ filled in. Raises Refusal for a user that is not here."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise Refusal(Problem(f"there is no such path: {error}", path)) from None
 
 
 def _sites(directory: Path) -> tuple[list[Entry], list[Problem]]:
@@ -129,7 +137,7 @@ def _misnamed(site: Site, document: Document) -> Iterator[Problem]:
     if stem in {site.domain, site.shown}:
         return
     right = file.with_name(site.domain + ENDING)
-    message = f"is {site.both}, but the file is called {file.name}; it must be called {right.name}"
+    message = f"is {site.both}, but the file is called {quoted(file.name)}; it must be called {quoted(right.name)}"
     yield Problem(message, file, document.line(("domain",)), "domain", next=_move(file, right))
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 SHOWN = 25  # problems printed in full; a thousand lines would hide the first
 QUOTED_MAX = 80  # characters of a wrong value that are shown
@@ -24,10 +25,10 @@ class Wrong(ValueError):  # noqa: N818  (a verdict on a value, never seen by a c
     """
     A value that a grammar does not accept. Pydantic wraps it; the loader unwraps it.
 
-    `at` points below or beside the validated field when the fault is there, for example ("aliases", 1).
+    `at` is the way on from the validated field to the fault: (1,) is the second value of a list. `example` is a value.
     """
 
-    def __init__(self, message: str, example: str | None = None, at: tuple[str | int, ...] | None = None) -> None:
+    def __init__(self, message: str, example: Any = None, at: tuple[str | int, ...] | None = None) -> None:
         super().__init__(message)
         self.message, self.example, self.at = message, example, at
 
@@ -91,6 +92,18 @@ def quoted(text: str) -> str:
 def shown_path(path: Path) -> str:
     """`path` as the operator would type it: relative when it is below the working directory."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
+        text = str(path.resolve().relative_to(Path.cwd()))
     except (ValueError, OSError):
-        return str(path)
+        text = str(path)
+    return text if text.isprintable() else quoted(text)
+
+
+def there(path: Path) -> bool:
+    """Whether `path` exists; yes as well where it cannot be told, so that whoever opens it says why."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):
+        return True
+    return True

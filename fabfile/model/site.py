@@ -91,8 +91,7 @@ class Php(BaseModel):
     @property
     def loosened(self) -> tuple[str, ...]:
         """What this site has looser than the strict default, as `status` reports it."""
-        keys = tuple(key for key in ("allow_url_fopen",) if getattr(self, key) != type(self).model_fields[key].default)
-        return keys + self.functions
+        return (("allow_url_fopen",) if self.allow_url_fopen else ()) + self.functions
 
 
 class Cache(BaseModel):
@@ -186,7 +185,7 @@ class Site(BaseModel):
         for index, item in enumerate(value):
             if len(item) > room:
                 raise Wrong(f"{item}.{info.data['domain']} is longer than {names.NAME_MAX} characters", at=(index,))
-        return value
+        return cls._certifiable(value, 1)
 
     @field_validator("aliases")
     @classmethod
@@ -198,7 +197,11 @@ class Site(BaseModel):
             if item.endswith("." + domain):
                 part = item.removesuffix("." + domain)
                 raise Wrong(f"{item} lies below the site's domain; write {part} under subdomains", at=(index,))
-        if len(value) + len(info.data.get("subdomains", ())) >= LIST_MAX:
+        return cls._certifiable(value, 1 + len(info.data.get("subdomains", ())))
+
+    @staticmethod
+    def _certifiable(value: tuple[str, ...], before: int) -> tuple[str, ...]:
+        if before + len(value) > LIST_MAX:
             raise Wrong(f"with these the site has more than {LIST_MAX} names, and a certificate holds no more")
         return value
 

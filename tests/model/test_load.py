@@ -122,7 +122,7 @@ def test_a_site_below_another_site_is_a_site_of_its_own(sites: Folder) -> None:
 
 def test_a_file_is_called_after_its_domain(sites: Folder) -> None:
     assert str(sites.write("b.com.yml", "# b\ndomain: a.com\n").refusal()) == (
-        "sites/b.com.yml:2: domain: is a.com, but the file is called b.com.yml; it must be called a.com.yml\n"
+        'sites/b.com.yml:2: domain: is a.com, but the file is called "b.com.yml"; it must be called "a.com.yml"\n'
         "  next:  mv sites/b.com.yml sites/a.com.yml"
     )
 
@@ -208,17 +208,16 @@ def test_the_cas_contact_is_the_sites_then_the_fleets_then_the_webmaster() -> No
         ("", "fleet.yml:1: is empty"),
         ("acme: {staging: true, directory: 'https://x.com/dir'}", "fleet.yml:1: acme.directory: staging: true chooses"),
         ("acme: {directory: 'http://x.com/dir'}", 'acme.directory: must be an https:// URL, not "http://x.com/dir"'),
-        ("acme: {ca_bundle: nowhere.pem}", "acme.ca_bundle: "),
+        ("acme: {ca_bundle: nowhere.pem}", "acme.ca_bundle: nowhere.pem is not a file"),
         ("acme: {ca_bundle: key.pem}", "key.pem holds a private key; a CA bundle has certificates alone"),
         ("acme: {ca_bundle: empty.pem}", "empty.pem holds no PEM certificate"),
-        ("acme: {ca_bundle: 'a\\0b'}", "acme.ca_bundle: "),
         ('acme: {ca_bundle: "a\\0b"}', "acme.ca_bundle: must be a path"),
         ("acme: {ca_bundle: 5}", "acme.ca_bundle: must be the path of a PEM file, or null, not 5"),
         ("operators: 10.0.0.1", "and networks, not \"10.0.0.1\"\n  for example:  operators: [10."),
         ("operators: [0.0.0.0/0]", "operators[0]: 0.0.0.0/0 is too wide for operators"),
         ("operators:\n- 203.0.113.7\n- 203.0.113.7/32", ":3: operators[1]: 203.0.113.7/32 is in the list twice"),
         ("hosts: [web1]", "hosts: must be machines by name, not a list\n  for example:  hosts: {web1: {}}"),
-        ("hosts:\n  web1:", "fleet.yml:2: hosts.web1: has no value"),
+        ("hosts:\n  web1:", "or {} for the defaults\n  for example:  hosts: {web1: {}}"),
         ("hosts:\n  web1: {}\n  a b: {}", "fleet.yml:3: hosts.a b: must be a host's name"),
         ("hosts:\n  no: {}", "fleet.yml:2: hosts.no: YAML reads this key as false\n  for example:  \"no\":"),
         ("hosts:\n  web1: {name: x}", "hosts.web1.name: unknown key; the machine's name is the key above it"),
@@ -227,7 +226,12 @@ def test_the_cas_contact_is_the_sites_then_the_fleets_then_the_webmaster() -> No
         ("hosts:\n  web1: {roles: []}", "hosts.web1.roles: must be a list of roles: web, edge"),
         ("hosts:\n  web1: {roles: web}", "for example:  roles: [web]"),
         ("hosts:\n  web1: {roles: [wbe]}", 'hosts.web1.roles[0]: a list of roles: web, edge, static, app, cache'),
-        ("sites: nowhere", "nowhere is not a directory"),
+        ("sites: nowhere", "sites: nowhere cannot be listed: No such file or directory"),
+        ("sites: fleet.yml", "sites: fleet.yml cannot be listed: Not a directory"),
+        ("sites: ~no-such-user/sites", "sites: must be a path, and \"~no-such-user/sites\" names a user"),
+        (f"sites: {'x' * 300}", "cannot be listed: File name too long"),
+        (f"acme: {{ca_bundle: {'x' * 300}}}", "cannot be read: File name too long"),
+        ("acme: {ca_bundle: /dev/zero}", "acme.ca_bundle: /dev/zero is not a file"),
         ("operator: []", "operator: unknown key; did you mean operators?"),
         ("staging: true", "staging: unknown key; staging belongs under acme"),
     ],
@@ -279,6 +283,18 @@ def lab_fleet(checkout: Path, text: str = "acme: {email: lab@example.com}\n") ->
 def test_without_a_fleet_file_the_defaults_count(checkout: Path) -> None:
     fleet = find_fleet(None, None, checkout)
     assert (fleet.file, fleet.hosts, [str(site) for site in fleet.all_sites]) == (None, {}, ["a.com"])
+
+
+@pytest.mark.parametrize("path", ["~no-such-user/x", "x" * 300, "a\0b", "."])
+def test_a_path_that_cannot_be_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(Refusal):
+        find_fleet(None, Path(path), tmp_path)
+
+
+def test_a_file_name_never_garbles_the_terminal(sites: Folder) -> None:
+    assert all(
+        line.isprintable() for line in str(sites.write("\033[2J\n.yml", "domain: a.com\nx: 1\n").refusal()).split("\n")
+    )
 
 
 def test_a_directory_without_sites_is_a_fleet_without_sites(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_the_functions_that_start_programs_are_off() -> None:
         (f"subdomains: [{'.'.join(['a' * 60] * 4)}]", "is longer than 253 characters"),
         (f"aliases: [{', '.join(f'a{i}.org' for i in range(99))}]", "the site has more than 100 names"),
         (f"subdomains: [{', '.join(f'a{i}' for i in range(101))}]", "subdomains: holds 101 values; at most 100 fit"),
+        (f"subdomains: [{', '.join(f'a{i}' for i in range(100))}]", "the site has more than 100 names"),
         # what would break out of its line
         ('cache: {keep_cookies: ["a|b"]}', "cache.keep_cookies[0]: must be a cookie's name"),
         ('cache: {bypass: ["/a\\n/b"]}', "cache.bypass[0]: must be the beginning of a path"),
