@@ -74,7 +74,7 @@ def environment(root: Path = TEMPLATES) -> jinja2.Environment:
 
 def place(path: str, values: dict[str, Any]) -> str:
     """The remote path: `/etc/php/{php}/fpm/pool.d/{site}.conf` with its names filled in."""
-    return path.format_map({name: str(value) for name, value in values.items()}) if "{" in path else path
+    return path.format_map(values) if "{" in path else path
 
 
 def render(path: str, values: dict[str, Any], root: Path = TEMPLATES) -> str:
