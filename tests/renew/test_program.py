@@ -1,0 +1,130 @@
+"""The program as a whole: its list, its lock, its hour."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+
+from .authority import DAY, Authority
+from .conftest import Place
+
+
+def test_the_list_compares_disk_and_wire(place: Place, ca: Authority) -> None:
+    for domain in ("ok.test", "due.test", "differs.test", "missing.test", "broken.test", "expired.test"):
+        place.ask(domain)
+    place.shelve("00-default", default := ca.issue("default.invalid"))
+    place.shelve("ok.test", ok := ca.issue("ok.test"))
+    place.shelve("due.test", ca.issue("due.test", age=80 * DAY, left=9.5 * DAY))
+    place.shelve("differs.test", ca.issue("differs.test", left=12.5 * DAY))
+    place.shelve("differs.test", ca.issue("differs.test"), served=False)
+    place.shelve("broken.test", ca.issue("broken.test")).write_bytes(ok.leaf + ca.issue("x", kind="ec384").key)
+    place.shelve("expired.test", ca.issue("expired.test", age=90 * DAY, left=-2.5 * DAY))
+    run = place.run("--list")
+    rows = {line[0]: line[1:] for line in run.lines}
+    assert {name: row[4] for name, row in rows.items()} == {
+        "ok.test": "ok", "due.test": "due", "differs.test": "differs", "missing.test": "missing",
+        "broken.test": "broken", "expired.test": "expired",
+    }  # fmt: skip
+    assert {name: row[:2] for name, row in rows.items() if name != "broken.test"} == {
+        "ok.test": ("89", "89"), "due.test": ("9", "9"), "differs.test": ("89", "12"), "missing.test": ("-", "89"),
+        "expired.test": ("-2", "-2"),
+    }  # fmt: skip
+    not_after, lifetime, _, on_disk, on_wire, note = rows["ok.test"][2:]
+    assert (round((int(not_after) - time.time()) / 86400, 1), int(lifetime), note) == (89.5, 90 * 86400, "-")
+    assert (len(on_disk), on_disk) == (40, on_wire)
+    assert rows["missing.test"][6] != "-"
+    assert default.pem == place.served("00-default")
+    assert run.code == 0
+
+
+def test_the_list_tells_the_last_failure_and_when_haproxy_is_down(place: Place, ca: Authority) -> None:
+    place.ask("a.test")
+    place.shelve("a.test", ca.issue("a.test", age=80 * DAY, left=9.5 * DAY))
+    place.switch("lego.says", "no\n")
+    place.run()
+    row = place.run("--list", "a.test").lines[0]
+    assert row[5] == "failed"
+    assert row[8].startswith("lego says: no; next try after ")
+    place.switch("haproxy-is-down")
+    assert place.run("--list").lines[0][5] == "unserved"
+
+
+def test_a_second_run_says_who_is_on_or_waits(place: Place, ca: Authority) -> None:
+    place.ask("a.test")
+    place.shelve("a.test", ca.issue("a.test"))
+    (place.root / "run").mkdir()
+    with (place.root / "run/gatehouse-renew.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("process 42, started now by ops")
+        lock.flush()
+        refused = place.run()
+        assert (refused.code, refused.lines) == (3, [])
+        assert "another run is on: process 42, started now by ops" in refused.err
+        assert place.run("--list").code == 0
+        patient = place.start("--wait", "10")
+    assert patient.communicate(timeout=10)[0].startswith("kept\ta.test")
+    assert patient.returncode == 0
+
+
+def test_cron_waits_within_the_hour_and_is_silent_about_what_is_well(place: Place, ca: Authority) -> None:
+    place.ask("a.test")
+    place.shelve("a.test", ca.issue("a.test"))
+    pauses = []
+    for number in range(6):
+        (place.etc / "machine-id").write_text(f"{number}\n")
+        (place.double / "slept").unlink(missing_ok=True)
+        (place.state / "last").unlink(missing_ok=True)
+        run = place.run("--cron", porcelain=False)
+        assert (run.code, run.lines, run.err) == (0, [], "")
+        pauses.append(int((place.double / "slept").read_text()))
+    assert max(pauses) < 3000
+    assert len(set(pauses)) > 3
+    assert (place.state / "last").exists()
+
+
+def test_cron_runs_twice_a_day_and_between_only_for_a_try_whose_time_has_come(place: Place) -> None:
+    place.ask("a.test")
+    place.switch("lego.says", "no\n")
+    place.state.mkdir(parents=True)
+    slept, failed = place.double / "slept", place.state / "a.test.failed"
+    turns = []
+    for number in range(40):
+        (place.state / "last").write_text("")
+        slept.unlink(missing_ok=True)
+        (place.etc / "machine-id").write_text(f"{number}\n")
+        place.run("--cron")
+        turns.append(slept.exists())
+        if turns.count(False) >= 3 and True in turns:
+            break
+    assert {True, False} <= set(turns)
+    number = turns.index(False)
+    (place.etc / "machine-id").write_text(f"{number}\n")
+    orders = len(place.orders())
+    slept.unlink(missing_ok=True)
+    failed.write_text(f"count=1\nnext={int(time.time()) + 3600}\nkind=name\nwhy=no\n")
+    assert (place.run("--cron").lines, slept.exists()) == ([], False)
+    failed.write_text("count=1\nnext=1\nkind=name\nwhy=no\n")
+    assert place.run("--cron").outcomes == {"a.test": "failed"}
+    assert len(place.orders()) == orders + 1
+
+
+def test_a_person_reads_a_line_a_name_and_the_failures_again_at_the_end(place: Place, ca: Authority) -> None:
+    for domain in ("a.test", "b.test"):
+        place.ask(domain)
+    place.shelve("a.test", ca.issue("a.test"))
+    place.switch("lego.says", "no\n")
+    out, _ = (running := place.start(porcelain=False)).communicate(timeout=10)
+    lines = out.splitlines()
+    assert running.returncode == 1
+    assert lines[0] == "kept      a.test                           89 of 90 days left"
+    assert lines[2] == "2 names: 1 kept, 0 changed, 1 failed"
+    assert lines[3].startswith("  b.test: lego says: no; next try after ")
+
+
+def test_bad_usage_is_refused(place: Place) -> None:
+    for words in (["--frobnicate"], ["../etc"], ["A.test"], ["--wait"], ["--wait", "x"]):
+        assert place.run(*words).code == 2
+    (place.etc / "gatehouse/acme.conf").write_text("directory=http://plain.test/\n")
+    refused = place.run()
+    assert refused.code == 2
+    assert "is not directory=https://" in refused.err
