@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from invoke import Collection
 
-from . import apache, fail2ban, firewall, flows, haproxy, php, site, system, varnish
+from . import apache, fail2ban, firewall, flows, haproxy, php, site, status, system, varnish
 from .engine import chapter
 
 ns = Collection(
     flows.bootstrap,
     flows.check,
     flows.trust,
+    status.status,
     *(chapter(module) for module in (system, firewall, haproxy, varnish, site, php, apache, fail2ban)),
 )

@@ -67,7 +67,9 @@ def holds(live: Iterable[str], rules: Iterable[str]) -> bool:
 
 def _operators(host: Host) -> list[str]:
     """Every address that operators came from, and those that fleet.yml names."""
-    known = {str(ip_network(text)) for text in (*host.fleet.operators, *host.facts.operators, host.facts.client) if text}
+    known = {
+        str(ip_network(text)) for text in (*host.fleet.operators, *host.facts.operators, host.facts.client) if text
+    }
     return sorted(known)
 
 
@@ -85,8 +87,8 @@ def install(c):
     if "iptables-persistent" not in host.facts.packages:
         host.run(
             "answer iptables-persistent",
-            'for family in v4 v6; do echo "iptables-persistent iptables-persistent/autosave_$family boolean false"; done'
-            " | debconf-set-selections",
+            'for family in v4 v6; do echo "$1 $1/autosave_$family boolean false"; done | debconf-set-selections',
+            "iptables-persistent",
         )
     host.packages("iptables", "iptables-persistent", "netfilter-persistent")
 

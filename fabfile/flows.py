@@ -22,14 +22,14 @@ BOOTSTRAP = (
 
 
 @flow(help={"json": "print the outcome of every step as JSON"})
-def bootstrap(c, json=False):
+def bootstrap(c, json=False):  # noqa: ARG001  (the engine reads it)
     """From a bare Debian host to one that serves HTTPS sites.  Again: it changes nothing, in about a second."""
     steps(c, *BOOTSTRAP)
 
 
 @flow(help={"json": "print the outcome of every step as JSON"})
-def check(c, json=False):
-    """What would `bootstrap` change?  Shows the differences and touches nothing; exit code 2 when anything would change."""
+def check(c, json=False):  # noqa: ARG001  (the engine reads it)
+    """What would `bootstrap` change?  Shows it and touches nothing; exit code 2 when anything would change."""
     host = Host.of(c)
     host.dry = True
     steps(c, *BOOTSTRAP)

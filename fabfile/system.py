@@ -42,7 +42,7 @@ def update(c, older_than=24):
 
 @task
 def history(c):
-    """Keep /etc in git by etckeeper, so that every change can be seen and taken back; keys and secrets stay out of it."""
+    """Keep /etc in git by etckeeper: every change can be seen and taken back; keys and secrets stay out of it."""
     host = Host.of(c)
     host.template(EXCLUDE)
     if "etckeeper" not in host.facts.packages:
@@ -81,7 +81,7 @@ def upgrades(c):
 
 @task
 def kernel(c):
-    """Kernel settings for a server on the open internet: no redirects, no source routes, SYN cookies, hidden pointers."""
+    """Kernel settings for a server on the open internet: no redirects, no source routes, SYN cookies."""
     host = Host.of(c)
     host.packages("procps")
     host.template(SYSCTL)

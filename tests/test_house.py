@@ -59,7 +59,9 @@ def test_one_module_touches_the_wire() -> None:
 def test_the_engine_names_no_service(path: Path) -> None:
     text = path.read_text().lower()
 
-    assert [] == [name for name in ("haproxy.cfg", "varnishd", "apache2", "php-fpm", "fail2ban", "lego") if name in text]
+    assert [] == [
+        name for name in ("haproxy.cfg", "varnishd", "apache2", "php-fpm", "fail2ban", "lego") if name in text
+    ]
 
 
 def test_every_template_stands_where_its_file_will_be() -> None:

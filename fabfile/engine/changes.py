@@ -212,9 +212,7 @@ class Load:
         facts.loaded[self.unit + ".restart"] = facts.digest(self.restart_on)
 
 
-Change = (
-    Install | AddUser | JoinGroup | MakeDirectory | PutFile | PutLink | Remove | Rename | Seed | Run | Load
-)
+Change = Install | AddUser | JoinGroup | MakeDirectory | PutFile | PutLink | Remove | Rename | Seed | Run | Load
 
 
 def for_packages(facts: Facts, names: Iterable[str]) -> tuple[Change, ...]:
@@ -223,9 +221,7 @@ def for_packages(facts: Facts, names: Iterable[str]) -> tuple[Change, ...]:
     return (Install(missing),) if missing else ()
 
 
-def for_user(
-    facts: Facts, name: str, home: str, shell: str, groups: Iterable[str] = ()
-) -> tuple[Change, ...]:
+def for_user(facts: Facts, name: str, home: str, shell: str, groups: Iterable[str] = ()) -> tuple[Change, ...]:
     """The user, when it is missing; its memberships, when one is."""
     new: tuple[Change, ...] = () if name in facts.users else (AddUser(name, home, shell),)
     return new + tuple(JoinGroup(name, group) for group in groups if name not in facts.groups.get(group, ()))
@@ -362,7 +358,9 @@ def _managed(path: str) -> str:
 
 
 def _parents(facts: Facts, path: str) -> tuple[Change, ...]:
-    missing = [str(up) for up in PurePosixPath(path).parents if str(up) + "/" not in ("/", *MANAGED) and len(up.parts) > 2]
+    missing = [
+        str(up) for up in PurePosixPath(path).parents if str(up) + "/" not in ("/", *MANAGED) and len(up.parts) > 2
+    ]
     return tuple(
         MakeDirectory(up, 0o755, "root", "root")
         for up in reversed(missing)

@@ -170,7 +170,7 @@ def _sshd(facts: Facts, lines: list[str]) -> None:
 def _packages(facts: Facts, lines: list[str]) -> None:
     for line in lines:
         status, name, version = line.split("\t")
-        if status.startswith("ii") or status.startswith("hi"):
+        if status.startswith(("ii", "hi")):
             facts.packages[name] = version
 
 

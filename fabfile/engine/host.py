@@ -100,7 +100,9 @@ class Host:
         facts = self.facts
         self._wish(changes.for_packages(facts, names), f"{names[0]} {facts.packages.get(names[0], '')} is installed")
 
-    def user(self, name: str, home: str = "/nonexistent", shell: str = "/usr/sbin/nologin", groups: Iterable[str] = ()) -> None:
+    def user(
+        self, name: str, home: str = "/nonexistent", shell: str = "/usr/sbin/nologin", groups: Iterable[str] = ()
+    ) -> None:
         """A system user with a group of its own, and a member of `groups`."""
         self._wish(changes.for_user(self.facts, name, home, shell, groups), f"user {name} exists")
 
@@ -141,9 +143,7 @@ class Host:
         """The file at `path` holds this content; a secret one is never shown in a diff."""
         data = content.encode() if isinstance(content, str) else content
         self._wish(
-            changes.for_file(
-                self.facts, path, data, mode=mode, owner=owner, group=group, check=check, secret=secret
-            ),
+            changes.for_file(self.facts, path, data, mode=mode, owner=owner, group=group, check=check, secret=secret),
             f"{path} is right",
         )
 
@@ -175,9 +175,9 @@ class Host:
     ) -> None:
         """A systemd unit is enabled, runs, and has taken its files as they are.
 
-        `reload_on` and `restart_on` name files, or directories with a slash at the end.  `ready` is a shell command that
-        succeeds when the service really serves; it has 30 seconds.  When the service refuses, the former files come
-        back, it is loaded again, and the step fails.
+        `reload_on` and `restart_on` name files, or directories with a slash at the end.  `ready` is a shell command
+        that succeeds when the service really serves; it has 30 seconds.  When the service refuses, the former files
+        come back, it is loaded again, and the step fails.
         """
         unit = name if "." in name else name + ".service"
         self._wish(changes.for_service(self.facts, unit, ready, reload_on, restart_on), f"{name} runs")

@@ -34,13 +34,13 @@ KEEPALIVE = 15
 """Seconds between SSH keep-alives: a dead path is noticed within a minute."""
 
 
-class _Refuse(paramiko.MissingHostKeyPolicy):
+class _Refuse(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
     """An unknown key stops the connection before anything secret is sent."""
 
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+    def missing_host_key(self, _client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> NoReturn:
         raise UnknownKey(
             f"the key of {hostname} is not known: {key.get_name()} {fingerprint(key)}",
-            "compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then: fab -H HOST trust",
+            "compare it with the host's own, ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then: fab -H HOST trust",
         )
 
 
@@ -161,7 +161,7 @@ class Visit:
         self.connection, self.who, self.trips = c, who, 0
         self._channel: paramiko.Channel | None = None
 
-    def send(self, box: Box, change: bool = False, tell: Callable[[str], None] = lambda record: None) -> Answer:
+    def send(self, box: Box, change: bool = False, tell: Callable[[str], None] = lambda _: None) -> Answer:
         """Run the box; `tell` hears every record as it comes.
 
         Raises Locked when another operator holds the host, NoRoot when there is no root to be had,
@@ -202,7 +202,7 @@ class Visit:
                     )
                 answer.records.append(text)
                 tell(text)
-        self._lost()
+        return self._lost()
 
     def _lost(self) -> NoReturn:
         channel, name = self._channel, self.connection.original_host
@@ -213,8 +213,8 @@ class Visit:
         if "sudo" in text:
             raise NoRoot(
                 f"{self.connection.user} may not become root on {name} without a password ({text.splitlines()[0]})",
-                f"on the host: echo '{self.connection.user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{self.connection.user}"
-                ", or log in as root",
+                f"log in as root, or on the host: visudo -f /etc/sudoers.d/gatehouse, with the line "
+                f"{self.connection.user} ALL=(ALL) NOPASSWD: ALL",
             )
         raise Unreachable(f"the connection to {name} broke" + (f": {text}" if text else ""), "type the same again")
 

@@ -65,9 +65,8 @@ class Report:
             return
         self.quiet()
         shown = "; ".join(line.reasons[:3]) + (f"; and {len(line.reasons) - 3} more" if len(line.reasons) > 3 else "")
-        console.print(
-            f"{escape(self.host):<8}  {line.step:<22}  [{STYLES[line.outcome]}]{line.outcome:<12}[/]  {escape(shown)}".rstrip()
-        )
+        outcome = f"[{STYLES[line.outcome]}]{line.outcome:<12}[/]"
+        console.print(f"{escape(self.host):<8}  {line.step:<22}  {outcome}  {escape(shown)}".rstrip())
         for diff in diffs:
             for text in diff.splitlines():
                 style = {"+": "green", "-": "red", "@": "cyan"}.get(text[:1], "")
@@ -117,7 +116,8 @@ def diff(path: str, former: bytes, new: bytes) -> str:
     """A unified diff of a file that would change."""
     before, after = (text.decode(errors="replace").splitlines(keepends=True) for text in (former, new))
     return "".join(
-        line if line.endswith("\n") else line + "\n" for line in difflib.unified_diff(before, after, path, path + " (new)")
+        line if line.endswith("\n") else line + "\n"
+        for line in difflib.unified_diff(before, after, path, path + " (new)")
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 from .changes import (
     AddUser,
@@ -31,6 +32,7 @@ from .changes import (
 from .facts import Facts, quoted
 
 SHELL = Path(__file__).parent / "shell"
+T = TypeVar("T")
 Candidate = PutFile | PutLink | Remove | Rename
 ETCKEEPER = "! command -v etckeeper > /dev/null || ! etckeeper unclean || etckeeper commit {}"
 
@@ -64,7 +66,7 @@ class Box:
 
 def look() -> Box:
     """The one look."""
-    return Box(['. ./look.sh'], {"look.sh": (SHELL / "look.sh").read_bytes()})
+    return Box([". ./look.sh"], {"look.sh": (SHELL / "look.sh").read_bytes()})
 
 
 def apply(changes: Sequence[Change], facts: Facts, before: str = "") -> Box:
@@ -73,7 +75,9 @@ def apply(changes: Sequence[Change], facts: Facts, before: str = "") -> Box:
     if before:
         box.add("op", "keep /etc as it was found")
         box.lines.append(ETCKEEPER.format(quoted([before])))
-    for number, (barrier, group) in enumerate(groupby(changes, key=lambda change: isinstance(change, Install | Run | Load))):
+    for number, (barrier, group) in enumerate(
+        groupby(changes, key=lambda change: isinstance(change, Install | Run | Load))
+    ):
         if barrier:
             for change in group:
                 _barrier(box, change)
@@ -250,8 +254,8 @@ def _touched(change: Change) -> tuple[str, ...]:
     return ()
 
 
-def _grouped(changes, key):  # type: ignore[no-untyped-def]
-    groups: dict = {}
+def _grouped(changes: Iterable[T], key: Callable[[T], tuple[Any, ...]]) -> Iterable[tuple[tuple[Any, ...], list[T]]]:
+    groups: dict[tuple[Any, ...], list[T]] = {}
     for change in changes:
         groups.setdefault(key(change), []).append(change)
     return groups.items()

@@ -32,7 +32,7 @@ def task(*args: Any, **options: Any) -> Any:
 
         @functools.wraps(body)
         def step(c: Any, *args: Any, **kwargs: Any) -> Any:
-            with _told(c):
+            with Told(c):
                 host = Host.of(c)
                 with host.running(name, bool(kwargs.get("json"))), host.step(name):
                     return body(c, *args, **kwargs)
@@ -50,7 +50,7 @@ def flow(*args: Any, **options: Any) -> Any:
     def decorate(body: Body) -> Any:
         @functools.wraps(body)
         def run(c: Any, *args: Any, **kwargs: Any) -> Any:
-            with _told(c):
+            with Told(c):
                 with Host.of(c).running(body.__name__, bool(kwargs.get("json"))) as lines:
                     result = body(c, *args, **kwargs)
                 if any(line.outcome == "failed" for line in lines.lines):
@@ -68,7 +68,7 @@ def query(*args: Any, **options: Any) -> Any:
     def decorate(body: Body) -> Any:
         @functools.wraps(body)
         def ask(c: Any, *args: Any, **kwargs: Any) -> Any:
-            with _told(c):
+            with Told(c):
                 if not isinstance(c, fabric.Connection):
                     raise NoHost(f"{body.__name__} wants a host", f"fab -H vps {body.__name__}")
                 return body(c, *args, **kwargs)
@@ -83,8 +83,8 @@ def steps(c: Any, *wanted: Any) -> None:
     for step in wanted:
         try:
             step(c)
-        except Exit as exit:
-            if getattr(step, "vital", True) or exit.code not in (1,):
+        except Exit as ended:
+            if getattr(step, "vital", True) or ended.code != 1:
                 raise
 
 
@@ -101,7 +101,7 @@ def chapter(module: ModuleType) -> Collection:
     return collection
 
 
-class _told:
+class Told:
     """Problems become one clear error and an exit code; inside another task they are passed on as they are."""
 
     depth = 0
@@ -110,10 +110,10 @@ class _told:
         self.host = getattr(c, "original_host", "")
 
     def __enter__(self) -> None:
-        _told.depth += 1
+        Told.depth += 1
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        _told.depth -= 1
+        Told.depth -= 1
         if isinstance(error, ValueError) and not isinstance(error, Refusal):
             error = _as_problem(error)
         if isinstance(error, Refusal):

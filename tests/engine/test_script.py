@@ -62,7 +62,9 @@ def test_a_hostile_value_never_becomes_shell(change: Change, tmp_path: Path) -> 
     """Run without any command to find: only what a value smuggles in as shell could leave a trace."""
     box = script.apply([change], known("/etc/x"))
 
-    subprocess.run(["/bin/sh", "-c", "\n".join(box.lines[1:])], cwd=tmp_path, env={"PATH": "", "box": "."}, capture_output=True)
+    subprocess.run(
+        ["/bin/sh", "-c", "\n".join(box.lines[1:])], cwd=tmp_path, env={"PATH": "", "box": "."}, capture_output=True
+    )
 
     assert not (tmp_path / "canary").exists()
 
@@ -84,7 +86,9 @@ def test_a_step_over_many_sites_is_one_script_with_few_commands() -> None:
 
 
 def test_files_are_judged_before_the_first_is_placed() -> None:
-    box = script.apply([put("/etc/a/one", check="check it"), put("/etc/b/two", check="check it")], known("/etc/a", "/etc/b"))
+    box = script.apply(
+        [put("/etc/a/one", check="check it"), put("/etc/b/two", check="check it")], known("/etc/a", "/etc/b")
+    )
     order = [line.split()[0] for line in box.lines]
 
     assert [["check it", "/etc/a", "/etc/b"]] == words(box, "judge")
@@ -101,8 +105,18 @@ def test_a_dry_run_touches_nothing() -> None:
     """No word that changes the host is in the script of a plan."""
     box = script.plan([*ALL[2:8], put("/etc/x/f", check="check it")], [put("/etc/x/earlier")], known("/etc/x"))
 
-    assert set() == {line.split()[0] for line in box.lines} & {"place", "point", "keep", "seed", "load", "apt", "useradd"}
-    assert all('"$box/view"' in line for line in box.lines if line.startswith(("install ", "mkdir ", "rm ", "mv ", "ln ")))
+    assert set() == {line.split()[0] for line in box.lines} & {
+        "place",
+        "point",
+        "keep",
+        "seed",
+        "load",
+        "apt",
+        "useradd",
+    }
+    assert all(
+        '"$box/view"' in line for line in box.lines if line.startswith(("install ", "mkdir ", "rm ", "mv ", "ln "))
+    )
 
 
 def test_a_dry_run_never_reads_a_secret() -> None:

@@ -1,0 +1,187 @@
+"""Status: every layer of a host on one screen.  (T1, figure 1, from the top down)"""
+
+from __future__ import annotations
+
+import json as json_
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from invoke import Exit
+from rich.markup import escape
+from rich.table import Table
+
+from .engine import Host, query
+from .engine.report import console
+
+FULL = 90
+"""Percent of a disk, of its inodes, or of memory from which on it is a fault."""
+
+OPEN = {22, 80, 443}
+"""What may listen to the world, besides the port that sshd really has."""
+
+# One script for all layers, each line "KEY<TAB>VALUE"; what is not installed says nothing.
+QUESTION = r"""
+say() { printf '%s\t%s\n' "$1" "$2"; }
+for unit in haproxy varnish apache2 redis-server fail2ban netfilter-persistent cron; do
+    state=$(systemctl is-active "$unit") || :
+    [ "$state" = inactive ] && ! systemctl -q is-enabled "$unit" 2> /dev/null || say "service $unit" "$state"
+done
+for unit in $(systemctl list-units --all --plain --no-legend 'php*-fpm.service' | awk '{ print $1 }'); do
+    say "service ${unit%.service}" "$(systemctl is-active "$unit")"
+done
+for unit in $(systemctl list-units --failed --plain --no-legend | awk '{ print $1 }'); do say unit-failed "$unit"; done
+ss -Hltn | awk '{ print $4 }' | sort -u | while read -r local; do say listens "$local"; done
+iptables -S INPUT 2> /dev/null | grep -q '^-P INPUT DROP' && say 'policy IPv4' DROP || say 'policy IPv4' ACCEPT
+ip6tables -S INPUT 2> /dev/null | grep -q '^-P INPUT DROP' && say 'policy IPv6' DROP || say 'policy IPv6' ACCEPT
+if [ -x /usr/local/sbin/gatehouse-renew ]; then
+    gatehouse-renew --list 2> /dev/null | while IFS= read -r line; do say certificate "$line"; done
+fi
+if [ -S /run/haproxy/admin.sock ]; then
+    echo 'show stat' | socat - /run/haproxy/admin.sock | awk -F, '
+        $2 == "FRONTEND" { printf "frontend\t%s sessions=%s limit=%s\n", $1, $5, $7 }
+        $2 != "FRONTEND" && $2 != "BACKEND" && NF > 20 && $1 !~ /^#/ { printf "server\t%s/%s %s\n", $1, $2, $18 }'
+fi
+if command -v varnishstat > /dev/null; then
+    varnishstat -1 -f MAIN.cache_hit -f MAIN.cache_miss 2> /dev/null | awk '{ printf "cache\t%s %s\n", $1, $2 }'
+fi
+for pool in /etc/php/*/fpm/pool.d/*.conf; do
+    [ -e "$pool" ] || continue
+    name=$(sed -n 's/^\[\(.*\)\]$/\1/p' "$pool" | tail -n 1)
+    most=$(sed -n 's/^pm.max_children *= *//p' "$pool")
+    [ -z "$most" ] || say pool "$name $(ps -eo args= | grep -cxF "php-fpm: pool $name") $most"
+done
+if command -v fail2ban-client > /dev/null; then
+    for jail in $(fail2ban-client status 2> /dev/null | sed -n 's/.*Jail list:[[:space:]]*//p' | tr -d ,); do
+        say jail "$jail $(fail2ban-client status "$jail" | sed -n 's/.*Currently banned:[[:space:]]*//p')"
+    done
+fi
+full() { awk -v what="$1" 'NR > 1 && $5 ~ /[0-9]%/ && !seen[$6]++ { printf "%s\t%s %d\n", what, $6, $5 }'; }
+df -P / /var /etc /run 2> /dev/null | full disk
+df -Pi / /var 2> /dev/null | full inodes
+awk '/^MemTotal/ { total = $2 } /^MemAvailable/ { printf "memory\t%d\n", 100 - $2 * 100 / total }' /proc/meminfo
+say load "$(cut -d' ' -f1-3 /proc/loadavg)"
+say updates "$(apt-get -s -qq dist-upgrade 2> /dev/null | grep -c '^Inst')"
+[ ! -e /run/reboot-required ] || say reboot "$(sort -u /run/reboot-required.pkgs | tr '\n' ' ')"
+say updated "$(($(date +%s) - $(stat -c %Y /var/lib/gatehouse/updated 2> /dev/null || echo 0)))"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One line of the screen; `fault` is empty when all is well."""
+
+    layer: str
+    name: str
+    value: str
+    fault: str = ""
+
+
+def readings(answer: str, ssh_ports: tuple[int, ...]) -> Iterator[Reading]:
+    """What the host said, judged line by line."""
+    hits: dict[str, int] = {}
+    for line in answer.splitlines():
+        key, _, value = line.partition("\t")
+        kind, _, name = key.partition(" ")
+        if kind == "cache":
+            counter, _, count = value.partition(" ")
+            hits[counter.removeprefix("MAIN.")] = int(count)
+        elif kind == "listens":
+            yield from _listener(value, OPEN | set(ssh_ports))
+        elif kind in JUDGES:
+            yield JUDGES[kind](name, value)
+    if hits:
+        asked = hits.get("cache_hit", 0) + hits.get("cache_miss", 0)
+        rate = f"{100 * hits.get('cache_hit', 0) // asked}% of {asked} look-ups" if asked else "nothing asked yet"
+        yield Reading("varnish", "hits", rate)
+
+
+def _listener(local: str, allowed: set[int]) -> Iterator[Reading]:
+    address, _, port = local.rpartition(":")
+    if not address.startswith(("127.", "[::1]", "[::ffff:127.")):
+        yield Reading("port", port, address, "" if int(port) in allowed else "listens to the world")
+
+
+def _service(name: str, state: str) -> Reading:
+    return Reading("service", name, state, "" if state == "active" else "not active")
+
+
+def _failed(_: str, unit: str) -> Reading:
+    return Reading("service", unit, "failed", f"systemctl status {unit}")
+
+
+def _policy(family: str, policy: str) -> Reading:
+    return Reading("firewall", family, policy, "" if policy == "DROP" else "what no rule allows is let in")
+
+
+def _certificate(_: str, line: str) -> Reading:
+    domain, disk, wire, _until, _life, state, *_rest = [*line.split("\t"), "", "", "", "", "not readable"]
+    return Reading("certificate", domain, f"{disk} days on disk, {wire} on the wire", "" if state in FINE else state)
+
+
+def _server(_: str, line: str) -> Reading:
+    name, _, state = line.partition(" ")
+    return Reading("haproxy", name, state, "down" if state.startswith("DOWN") else "")
+
+
+def _pool(_: str, line: str) -> Reading:
+    name, busy, most = line.split()
+    return Reading("php", name, f"{busy} of {most} workers", "all workers busy" if int(busy) >= int(most) else "")
+
+
+def _space(layer: str) -> Callable[[str, str], Reading]:
+    def judge(_: str, line: str) -> Reading:
+        place, full = line.split()
+        return Reading(layer, place, f"{full}%", f"{full}% full" if int(full) >= FULL else "")
+
+    return judge
+
+
+def _last(_: str, seconds: str) -> Reading:
+    days = int(seconds) // 86400
+    return Reading("updates", "last", f"{days} days ago" if days else "within a day")
+
+
+FINE = ("ok", "due")
+JUDGES: dict[str, Callable[[str, str], Reading]] = {
+    "service": _service,
+    "unit-failed": _failed,
+    "policy": _policy,
+    "certificate": _certificate,
+    "frontend": lambda _, line: Reading("haproxy", line.partition(" ")[0], line.partition(" ")[2]),
+    "server": _server,
+    "pool": _pool,
+    "jail": lambda _, line: Reading("bans", line.split()[0], f"{line.split()[-1]} banned"),
+    "disk": _space("disk"),
+    "inodes": _space("inodes"),
+    "memory": lambda _, used: _space("memory")(_, f"used {used}"),
+    "load": lambda _, load: Reading("load", "1, 5, 15 min", load),
+    "updates": lambda _, pending: Reading("updates", "pending", pending),
+    "reboot": lambda _, packages: Reading("updates", "reboot", f"needed: {packages.strip()}"),
+    "updated": _last,
+}
+
+
+@query(help={"json": "print every reading as data"})
+def status(c, json=False):
+    """Every layer of the host on one screen: services, ports, certificates, cache, pools, bans, disk, updates.
+
+    Exit code 1 when something is wrong.  It changes nothing and takes no lock.
+    """
+    host = Host.of(c)
+    found = list(readings(host.ask(QUESTION), host.facts.ssh_ports))
+    faults = [reading for reading in found if reading.fault]
+    if json:
+        print(
+            json_.dumps({"host": host.name, "well": not faults, "readings": [asdict(one) for one in found]}, indent=2)
+        )
+    else:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        layer = ""
+        for one in found:
+            mark = f"[bold red]{escape(one.fault)}[/]" if one.fault else ""
+            table.add_row(one.layer if one.layer != layer else "", escape(one.name), escape(one.value), mark)
+            layer = one.layer
+        console.print(table)
+        console.print(f"{host.name}  {'all is well' if not faults else f'{len(faults)} faults'}")
+    if faults:
+        raise Exit(code=1)

@@ -1,0 +1,63 @@
+"""What a host says becomes readings, and what is wrong is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from fabfile.status import Reading, readings
+
+
+def faults(answer: str, ssh_ports: tuple[int, ...] = (22,)) -> list[str]:
+    return [f"{one.layer} {one.name}: {one.fault}" for one in readings(answer, ssh_ports) if one.fault]
+
+
+WELL = "\n".join(
+    [
+        "service haproxy\tactive",
+        "listens\t0.0.0.0:443",
+        "listens\t127.0.0.1:8081",
+        "listens\t[::1]:8080",
+        "listens\t[::]:22",
+        "policy IPv4\tDROP",
+        "certificate\texample.com\t60\t60\t1800000000\t7776000\tok\taa\taa\t",
+        "server\tvarnish/v1 UP",
+        "pool\texample-com 1 5",
+        "disk\t/ 40",
+        "memory\t35",
+        "cache\tMAIN.cache_hit 3",
+        "cache\tMAIN.cache_miss 1",
+    ]
+)
+
+
+def test_a_host_that_is_well_has_no_fault() -> None:
+    assert [] == faults(WELL)
+
+
+def test_the_hit_rate_is_of_all_look_ups() -> None:
+    assert Reading("varnish", "hits", "75% of 4 look-ups") in list(readings(WELL, (22,)))
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("service haproxy\tfailed", "service haproxy: not active"),
+        ("unit-failed\tlogrotate.service", "service logrotate.service: systemctl status logrotate.service"),
+        ("listens\t0.0.0.0:6081", "port 6081: listens to the world"),
+        ("listens\t[::]:3306", "port 3306: listens to the world"),
+        ("policy IPv6\tACCEPT", "firewall IPv6: what no rule allows is let in"),
+        ("certificate\texample.com\t60\t10\t1\t1\tdiffers\ta\tb\t", "certificate example.com: differs"),
+        ("certificate\texample.com", "certificate example.com: not readable"),
+        ("server\tvarnish/v1 DOWN", "haproxy varnish/v1: down"),
+        ("pool\texample-com 5 5", "php example-com: all workers busy"),
+        ("disk\t/var 96", "disk /var: 96% full"),
+        ("inodes\t/ 90", "inodes /: 90% full"),
+        ("memory\t97", "memory used: 97% full"),
+    ],
+)
+def test_what_is_wrong_is_named(line: str, fault: str) -> None:
+    assert [fault] == faults(WELL + "\n" + line)
+
+
+def test_sshd_may_listen_where_it_really_does() -> None:
+    assert [] == faults("listens\t0.0.0.0:2222", (2222,))
