@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from .engine import Host, query, task
 
+UNIT = "/etc/systemd/system/haproxy.service.d/gatehouse.conf"
 CONFIG = "/etc/haproxy/haproxy.cfg"
 HOSTS = "/etc/haproxy/hosts.map"
 ERRORS = "/etc/haproxy/errors/"
 CERTIFICATES = "/etc/haproxy/certs/"
 # A warning of today is a fault of tomorrow, so it is refused as well (management manual, -dW).
 CHECK = f"haproxy -c -dW -f {CONFIG}"
-# `active` says only that the master runs; its status text tells whether the worker took the configuration.
-READY = "systemctl show -p StatusText haproxy | grep -q 'Ready'"
+# `active` says only that the master runs. After a reload that failed it says so at its socket, once it is through with
+# the new configuration; half a second is for the signal to arrive.
+READY = "sleep 0.5; echo 'show proc' | socat -T 5 - UNIX-CONNECT:/run/haproxy-master.sock | grep -q 'failed: 0'"
 
 # Mozilla Server Side TLS 6.0, "intermediate": no DHE, no CBC, the client's order.
 CIPHERS = (
@@ -28,7 +30,7 @@ CIPHERS = (
 )
 CIPHERSUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 CURVES = ("X25519", "prime256v1", "secp384r1")
-# The hybrid group wants OpenSSL 3.5, and HAProxy's own keyword for curves towards servers wants 3.0: Debian 13 has both.
+# The hybrid group wants OpenSSL 3.5, the keyword for curves towards servers HAProxy 3.0: Debian 13 has both.
 POST_QUANTUM = "X25519MLKEM768"
 
 # What HAProxy says itself, and what it means to a visitor.
@@ -96,8 +98,10 @@ SAFE = {
 
 @task
 def install(c):
-    """T1 HAProxy: install it; socat is how an operator speaks to its socket."""
-    Host.of(c).packages("haproxy", "socat")
+    """T1 HAProxy: install it, with its sandbox first; socat is how we and the operator speak to its sockets."""
+    host = Host.of(c)
+    host.template(UNIT)
+    host.packages("haproxy", "socat")
 
 
 @task
@@ -152,7 +156,7 @@ def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
 @task
 def start(c):
     """T1 HAProxy: run it now and at every boot; a reload hands over the listening sockets and loses no request."""
-    Host.of(c).service("haproxy", reload_on=[CONFIG, HOSTS, ERRORS, CERTIFICATES], ready=READY)
+    Host.of(c).service("haproxy", restart_on=[UNIT], reload_on=[CONFIG, HOSTS, ERRORS, CERTIFICATES], ready=READY)
 
 
 @query
