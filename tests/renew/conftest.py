@@ -47,7 +47,8 @@ class Place:
         self.settings()
 
     def settings(self, ca: str = CA, trust: Path | str = "") -> None:
-        (self.etc / "gatehouse/acme.conf").write_text(f"# as bootstrap writes it\ndirectory={ca}\nca_bundle=\ntrust={trust}\n")
+        text = f"# as bootstrap writes it\ndirectory={ca}\nca_bundle=\ntrust={trust}\n"
+        (self.etc / "gatehouse/acme.conf").write_text(text)
 
     def ask(self, *names: str, key: str = "ec256", email: str = "ops@site.test") -> None:
         """The controller's request for a certificate."""
@@ -96,7 +97,8 @@ class Place:
         found = {}
         for path in sorted([*self.etc.rglob("*"), *(self.root / "var").rglob("*")]):
             if path.is_file():
-                found[str(path.relative_to(self.root))] = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_ino
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                found[str(path.relative_to(self.root))] = digest, path.stat().st_ino
         return found
 
     def run(self, *args: str, porcelain: bool = True) -> Run:
@@ -106,8 +108,10 @@ class Place:
 
     def start(self, *args: str, porcelain: bool = True) -> subprocess.Popen[str]:
         environment = {
-            "PATH": f"{self.programs}:{os.environ['PATH']}", "GATEHOUSE_ROOT": str(self.root), "TMPDIR": str(self.root / "tmp")
-        }  # fmt: skip
+            "PATH": f"{self.programs}:{os.environ['PATH']}",
+            "GATEHOUSE_ROOT": str(self.root),
+            "TMPDIR": str(self.root / "tmp"),
+        }
         command = [str(PROGRAM), *(["--porcelain"] if porcelain else []), *args]
         return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

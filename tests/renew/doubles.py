@@ -34,7 +34,8 @@ mkdir -p "$path/certificates"
 for kind in crt key; do
     from=$here/$domain.$kind
     [ -e "$from" ] || from=$here/lego.$kind
-    if [ -e "$from" ]; then cat "$from" >"$path/certificates/$domain.$kind"; else rm -f "$path/certificates/$domain.$kind"; fi
+    rm -f "$path/certificates/$domain.$kind"
+    [ ! -e "$from" ] || cp "$from" "$path/certificates/$domain.$kind"
 done
 """
 
@@ -71,7 +72,7 @@ while read -r show ssl cert path; do
     [ "$show $ssl" = 'show ssl' ] || continue
     loaded=$GATEHOUSE_ROOT/double/memory/${path##*/}
     if [ -e "$loaded" ]; then
-        sha1=$(OPENSSL x509 -in "$loaded" -noout -fingerprint -sha1 | sed 's/.*=//; s/://g')
+        sha1=$(SSL_CERT_FILE=/dev/null OPENSSL x509 -in "$loaded" -noout -fingerprint -sha1 | sed 's/.*=//; s/://g')
         printf '\\n> Filename: %s\\nStatus: Used\\nSHA1 FingerPrint: %s\\n' "$path" "$sha1"
     else
         printf "\\n> Can't display the certificate: Not found or the certificate is a bundle!\\n"
@@ -94,13 +95,17 @@ SLEEP = """
 echo "$1" >>"$GATEHOUSE_ROOT/double/slept"
 """
 
+# sync: a test has no use for the disk's own pace.
+SYNC = "exec test -e $1\n"
+
 
 def install(directory: Path) -> None:
     """Write the doubles as executables into `directory`."""
     openssl = shutil.which("openssl")
     assert openssl is not None
     doubles = {
-        "lego": LEGO, "systemctl": SYSTEMCTL, "haproxy": HAPROXY, "socat": SOCAT, "openssl": OPENSSL, "sleep": SLEEP
+        "lego": LEGO, "systemctl": SYSTEMCTL, "haproxy": HAPROXY, "socat": SOCAT, "openssl": OPENSSL, "sleep": SLEEP,
+        "sync": SYNC,
     }  # fmt: skip
     directory.mkdir()
     for name, text in doubles.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .authority import DAY, Authority
+from dataclasses import replace
+
+from .authority import DAY, Authority, key, pem
 from .conftest import Place
 
 
@@ -37,8 +39,7 @@ def test_missing_expired_unreadable_other_key_and_uncovered_names_are_due(place:
     place.ask("more.test", "www.more.test", "shop.more.test")
     place.shelve("expired.test", ca.issue("expired.test", age=90 * DAY, left=-DAY))
     place.shelve("garbage.test", ca.issue("garbage.test")).write_text("not a PEM\n")
-    foreign = ca.issue("foreign.test")
-    place.shelve("foreign.test", foreign).write_bytes(foreign.leaf + foreign.chain + ca.issue("x", kind="ec256-other").key)
+    place.shelve("foreign.test", replace(ca.issue("foreign.test"), key=pem(key("ec256-other"))))
     place.shelve("rsa.test", ca.issue("rsa.test"))
     place.shelve("more.test", ca.issue("more.test", "www.more.test"))
     run = place.run("--dry-run")
@@ -47,7 +48,7 @@ def test_missing_expired_unreadable_other_key_and_uncovered_names_are_due(place:
     assert reasons == {
         "missing.test": "no certificate yet",
         "garbage.test": "the PEM cannot be read",
-        "foreign.test": "the key in the PEM is not the one of its certificate",
+        "foreign.test": "the PEM does not hold the key of its certificate",
         "rsa.test": "its key is ec256, rsa2048 is asked for",
         "more.test": "it does not cover shop.more.test",
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .authority import DAY, Authority, Pair, encrypted, pem
+from .authority import DAY, Authority, Pair, encrypted, key, pem
 from .conftest import Place, Run
 
 Bad = Callable[[Authority, str], Pair]
@@ -38,7 +38,7 @@ CORPUS: dict[str, tuple[Bad, str]] = {
     "none": (lambda ca, name: Pair(b"", b"", b""), "there is no certificate"),
     "keyless": (lambda ca, name: replace(ca.issue(name), key=b""), "there is no key"),
     "mismatch": (
-        lambda ca, name: replace(ca.issue(name), key=ca.issue(name, kind="ec256-other").key),
+        lambda ca, name: replace(ca.issue(name), key=pem(key("ec256-other"))),
         "the key is not the one of the certificate",
     ),
     "cut": (_cut, "the file holds more, or less, than whole certificates"),
@@ -69,8 +69,11 @@ CORPUS: dict[str, tuple[Bad, str]] = {
 }
 
 
+Brought = tuple[Place, Run, dict[str, bytes]]
+
+
 @pytest.fixture(scope="module")
-def brought(tmp_path_factory: pytest.TempPathFactory, programs: Path, ca: Authority) -> tuple[Place, Run, dict[str, bytes]]:
+def brought(tmp_path_factory: pytest.TempPathFactory, programs: Path, ca: Authority) -> Brought:
     """One run in which the CA answers every name with its own kind of bad pair."""
     place = Place(tmp_path_factory.mktemp("corpus"), programs)
     trust = place.etc / "trust.pem"
@@ -87,9 +90,7 @@ def brought(tmp_path_factory: pytest.TempPathFactory, programs: Path, ca: Author
 
 
 @pytest.mark.parametrize("kind", CORPUS)
-def test_a_bad_pair_is_refused_by_name_and_the_old_certificate_stays(
-    kind: str, brought: tuple[Place, Run, dict[str, bytes]]
-) -> None:
+def test_a_bad_pair_is_refused_by_name_and_the_old_certificate_stays(kind: str, brought: Brought) -> None:
     place, run, former = brought
     domain = f"{kind}.test"
     assert run.outcomes[domain] == "failed"
@@ -97,7 +98,7 @@ def test_a_bad_pair_is_refused_by_name_and_the_old_certificate_stays(
     assert (place.shelf / f"{domain}.pem").read_bytes() == former[domain]
 
 
-def test_after_bad_pairs_nothing_else_changed(brought: tuple[Place, Run, dict[str, bytes]]) -> None:
+def test_after_bad_pairs_nothing_else_changed(brought: Brought) -> None:
     place, run, former = brought
     assert run.code == 1
     assert {path.name for path in place.shelf.iterdir()} == {f"{domain}.pem" for domain in former}
@@ -148,7 +149,7 @@ def test_a_good_pair_that_lies_there_is_installed_without_an_order(place: Place,
 def test_a_bad_pair_that_lies_there_is_named_and_left(place: Place, ca: Authority) -> None:
     place.ask("a.test")
     place.shelve("a.test", ca.issue("a.test"))
-    place.leave_in_inbox("a.test", replace(ca.issue("a.test"), key=ca.issue("a.test", kind="ec256-other").key))
+    place.leave_in_inbox("a.test", replace(ca.issue("a.test"), key=pem(key("ec256-other"))))
     run = place.run()
     assert run.code == 0
     assert run.lines == [
