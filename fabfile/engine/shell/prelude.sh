@@ -96,6 +96,7 @@ judge() {
     fi
     shift
     unshare --mount --propagation private sh -c '
+        umask 022    # the daemons own: some drop their privileges to judge
         check=$1; box=$2; shift 2
         for root in "$@"; do mount --bind "$box/view$root" "$root"; done
         exec sh -c "$check"' judge "$check" "$box" "$@" \
