@@ -1,0 +1,88 @@
+"""What `inv` does: this checkout, its lab and its guide.  (`fab` is for a server.)"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from invoke import Collection, task
+
+from tests.lab import tasks as lab_tasks
+
+GUIDE = Path(__file__).parent / "docs" / "tutorials.md"
+TUTORIALS = {"T1": "The perfect webserver", "T2": "Secure web application architecture"}
+
+
+@task(help={"lab": "the tests on lab hosts as well (minutes)", "keep": "leave the tests' lab up", "k": "pytest's -k"})
+def test(c, lab=False, keep=False, k=""):
+    """Run the fast tests; with --lab those on real hosts as well."""
+    flags = ["--lab"] * lab + ["--keep-lab"] * keep + ([f"-k '{k}'"] if k else [])
+    c.run(" ".join([f"{sys.executable} -m pytest", *flags]), pty=sys.stdout.isatty())
+
+
+@task
+def lint(c):
+    """Check style and types: ruff, mypy."""
+    for tool in ("ruff check", "mypy"):
+        c.run(f"{sys.executable} -m {tool}", pty=sys.stdout.isatty())
+
+
+@task
+def guide(_context):
+    """Write docs/tutorials.md from the tasks' docstrings: tutorial step, task, what differs from it and why."""
+    GUIDE.parent.mkdir(exist_ok=True)
+    GUIDE.write_text(guide_text())
+
+
+class Entry(NamedTuple):
+    """One step of a tutorial and the task that does it today; the fields are the guide's columns."""
+
+    tutorial: str
+    step: str
+    task: str
+    what: str
+    difference: str
+
+
+def guide_text() -> str:
+    """The guide: a table a tutorial; numbered steps are sorted, the others stand as `fab --list` has them."""
+    parts = ["# From the tutorials to the tasks\n\nWritten by `inv guide` from the tasks' own docstrings.\n"]
+    entries = list(tutorial_entries())
+    for tutorial, title in TUTORIALS.items():
+        rows = sorted((each for each in entries if each.tutorial == tutorial), key=lambda each: _numbers(each.step))
+        parts.append(f"## {tutorial}: {title}\n\n| step | task | what it does | what differs, and why |")
+        parts.append("| --- | --- | --- | --- |")
+        parts += [f"| {row.step} | `{row.task}` | {row.what} | {row.difference} |" for row in rows]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def tutorial_entries() -> Iterator[Entry]:
+    """Every task whose docstring reads "T2 step 4, T1 Apache: what it does", blank line, "what differs"."""
+    from fabfile import ns as runbook
+
+    for name in runbook.task_names:
+        first, _, difference = (runbook[name].__doc__ or "").strip().partition("\n\n")
+        references, _, what = _cell(first).partition(": ")
+        if not re.match(r"T\d\b", references):
+            continue
+        for reference in re.split(r", (?=T\d)", references):
+            tutorial, _, step = reference.partition(" ")
+            yield Entry(tutorial, step or "throughout", name, what, _cell(difference))
+
+
+def _cell(text: str) -> str:
+    """Text that stays within one cell of a Markdown table and means nothing else there."""
+    line = " ".join(text.split()).replace("|", r"\|")
+    return re.sub(r"`[^`]*`|[<*_]", lambda found: found[0] if found[0][0] == "`" else "\\" + found[0], line)
+
+
+def _numbers(step: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", step)]
+
+
+ns = Collection(test, lint, guide)
+ns.add_collection(lab_tasks.ns, "lab")

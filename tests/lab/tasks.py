@@ -1,0 +1,79 @@
+"""`inv lab.*`: the lab for people."""
+
+from __future__ import annotations
+
+import json as data
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from invoke import Collection, Exit, task
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def with_lab(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a task the lab in place of Invoke's context; what the lab cannot do is one clear line and exit code 1."""
+
+    @wraps(body)
+    def run(_context: Any, *args: Any, **kwargs: Any) -> None:
+        from .errors import LabError  # and with it docker-py: `inv --list` does without
+        from .lab import Lab
+
+        try:
+            body(Lab(Path(os.environ.get("GATEHOUSE_LAB", CHECKOUT / ".lab"))), *args, **kwargs)
+        except LabError as error:
+            raise Exit(f"lab: {error}", code=1) from None
+
+    return run
+
+
+@task
+@with_lab
+def up(lab):
+    """Bring up Debian hosts on this machine: vps (13), vps12 (12), a CA, a stranger.  Again: what is missing of it."""
+    lab.up()
+    _show(lab.status())
+    print(f"\nNext: .venv/bin/fab -S {os.path.relpath(lab.directory)}/ssh_config -H vps bootstrap")
+
+
+@task(help={"everything": "the packages kept for the next lab and the images, too"})
+@with_lab
+def down(lab, everything=False):
+    """Take the lab away; the packages it fetched are kept for the next one."""
+    lab.down(everything=everything)
+
+
+@task(help={"json": "as data"})
+@with_lab
+def status(lab, json=False):
+    """The lab's hosts, their state and addresses; exit code 1 when there are none or one is not running."""
+    rows = lab.status()
+    if json:
+        print(data.dumps(rows, indent=2))
+    else:
+        _show(rows)
+    if not rows or any(row["state"] != "running" for row in rows):
+        raise Exit(code=1)
+
+
+@task(help={"host": "vps, vps12, ..."})
+@with_lab
+def point(lab, host):
+    """Let example.com and the lab's other names point to a host, as when the sites move there."""
+    lab.point(lab.machine(host))
+
+
+def _show(rows: list[dict[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*(rows[0] if rows else ["no hosts"]), box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*row.values())
+    Console(highlight=False).print(table)
+
+
+ns = Collection(up, down, status, point)
