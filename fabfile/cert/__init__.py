@@ -1,0 +1,154 @@
+"""Certificates: lego asks the CA, gatehouse-renew puts what comes back in front of visitors.  (T1, "lego")
+
+The tutorial runs lego by hand and concatenates what it leaves. Here a program on the host does that, so that no laptop
+need be awake: `scripts/gatehouse-renew`, which tells itself how. What a site asks for is one small file; the program
+leaves beside it what it satisfied, so the facts alone tell whether there is anything to order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ..engine import Host, query, task
+from ..model import Site
+from . import answers
+
+PROGRAM = "/usr/local/sbin/gatehouse-renew"
+SOURCE = Path(__file__).parents[2] / "scripts" / "gatehouse-renew"
+REQUESTS = "/etc/gatehouse/certs"
+SHELF = "/etc/haproxy/certs"
+DEFAULT = f"{SHELF}/00-default.pem"
+BUNDLE = "/etc/gatehouse/acme-ca.pem"
+SYSTEM_TRUST = "/etc/ssl/certs/ca-certificates.crt"
+CRON = "/etc/cron.d/gatehouse-renew"
+
+PATIENCE = 900
+"""Seconds to wait for a run that is on, such as cron's own."""
+
+
+@task
+def install(c):
+    """T1 Let's Encrypt: install lego; openssl judges what it brings, socat asks HAProxy what it serves."""
+    Host.of(c).packages("lego", "openssl", "socat", "ca-certificates")
+
+
+@task
+def program(c):
+    """T1 Certificate creation: the program that orders, checks, installs and proves; and which CA it asks.
+
+    A program instead of typing lego's options and `cat`: what lego leaves may be half written or for other names, so
+    key, names, dates and chain are checked first, and one rename puts the PEM in place. No `-x`: of the two methods
+    that it switched off, tls-sni-01 is gone and dns-01 is not chosen.
+    """
+    host = Host.of(c)
+    acme = host.fleet.acme
+    host.directory("/etc/gatehouse")
+    host.directory(REQUESTS)
+    if acme.ca_bundle:
+        host.file(BUNDLE, acme.ca_bundle.read_bytes())
+    else:
+        host.absent(BUNDLE)
+    # The system's list must vouch for what a public CA issues, so that a test CA's certificate never gets in front of
+    # visitors. A CA of one's own, or a staging one, is in nobody's list.
+    public = not (acme.ca_bundle or acme.staging)
+    host.template(
+        "/etc/gatehouse/acme.conf", bundle=BUNDLE if acme.ca_bundle else "", trust=SYSTEM_TRUST if public else ""
+    )
+    host.file(PROGRAM, SOURCE.read_bytes(), mode=0o755, check=f"sh -n {PROGRAM}")
+
+
+@task
+def requests(c):
+    """T1 Certificate creation: what each site asks for: one certificate with all its names.
+
+    The key is of the kind ec256 where the tutorial has rsa4096: as strong, and each handshake is cheaper. A site's
+    `tls: key: rsa4096` asks for the tutorial's.
+    """
+    host = Host.of(c)
+    for site in host.sites:
+        host.template(REQUESTS + "/{site}.conf", site=site)
+    wanted = {f"{REQUESTS}/{site}{ending}" for site in host.sites for ending in (".conf", ".issued")}
+    host.absent(*(path for path in host.facts.files if path.startswith(REQUESTS + "/") and path not in wanted))
+
+
+@task
+def default(c):
+    """T1 HAProxy: a default certificate, without which HAProxy would not start.
+
+    Self-signed, and it names nobody: it is what a stranger sees who asks for a name that is not served here.
+    """
+    host = Host.of(c)
+    host.directory("/etc/haproxy")
+    host.directory(SHELF, mode=0o700)
+    if DEFAULT not in host.facts.files:
+        host.run("the default certificate is made", f"{PROGRAM} --default --wait {PATIENCE}")
+
+
+@task(vital=False)
+def issue(c):
+    """T1 Certificate creation: order what is missing or asked for otherwise, name by name, through HAProxy.
+
+    A name that fails stops nobody: it is served with the default certificate, or its old one, and the step ends with
+    code 1 and the reason. It waits before it is tried again, so that typing the same twice does not run into the CA's
+    limits; `cert.renew NAME` tries at once.
+    """
+    host = Host.of(c)
+    if names := [site.domain for site in host.sites if not satisfied(host, site)]:
+        label = f"{names[0]} gets its certificate" if len(names) == 1 else f"{len(names)} sites get their certificates"
+        host.run(label, f'progress {PROGRAM} --now --wait {PATIENCE} "$@"', *names)
+
+
+@task
+def schedule(c):
+    """T1 Certificate renewal: cron calls every hour, and the program keeps to this host's own two times of the day.
+
+    Due is what has less than a third of its lifetime left, not a number of days: lifetimes are getting shorter. A name
+    that failed is tried again after 1, 10 and 100 minutes, then daily.
+    """
+    host = Host.of(c)
+    host.packages("cron")
+    host.template(CRON)
+    host.service("cron")
+
+
+STEPS_BEFORE = (install, program, requests, default)
+"""Before HAProxy's first start, which needs a certificate."""
+
+STEPS_AFTER = (schedule, issue)
+"""Once HAProxy passes the CA's questions on to lego.  The schedule comes first: what fails now is tried again by it."""
+
+STEPS = STEPS_BEFORE + STEPS_AFTER
+
+
+def satisfied(host: Host, site: Site) -> bool:
+    """Is the site's request, as it is now, one that the program has satisfied?  Facts alone decide."""
+    stamp = f"directory={host.fleet.acme.directory}\nkey={site.tls.key}\nnames={' '.join(site.names)}\n"
+    issued = host.facts.files.get(f"{REQUESTS}/{site}.issued")
+    return (
+        f"{SHELF}/{site}.pem" in host.facts.files
+        and issued is not None
+        and issued.digest == hashlib.sha256(stamp.encode()).hexdigest()
+    )
+
+
+@query(
+    positional=["domain"],
+    help={
+        "domain": "just this one, at once, even when its last try failed; without it, every name that is due",
+        "force": "order it although it is not due (a key got out)",
+        "json": "print the same as JSON",
+    },
+)
+def renew(c, domain="", force=False, json=False):
+    """On call: renew what is due, now.  Exit code 1 when a name failed; its old certificate goes on being served."""
+    host = Host.of(c)
+    words = [answers.known(host.sites, domain)] if domain else ["--now"]
+    answers.show(answers.renewed(host, *(["--force"] if force else []), *words), json)
+
+
+@query(name="list", help={"json": "print the same as JSON"})
+def list_(c, json=False):
+    """On call: every certificate, its days left on disk and on the wire."""
+    host = Host.of(c)
+    answers.show(answers.listed(host), json)

@@ -1,0 +1,139 @@
+"""What gatehouse-renew says on a host, as rows; and the table that a person sees of one host or of many."""
+
+from __future__ import annotations
+
+import json as json_
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from invoke import Exit
+from rich.markup import escape
+from rich.table import Table
+
+from ..engine import Host, console
+from ..model import Refusal, Site
+
+# The exit code travels as a line of its own: a name that failed must not hide what became of the others.
+RENEW = "gatehouse-renew --porcelain --wait 900 \"$@\" 2>&1 || printf 'exit\\t\\t%s\\n' $?"
+LIST = "gatehouse-renew --list"
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one name on one host; a host that could not be asked has no domain."""
+
+    COLUMNS: ClassVar = ("host", "domain", "outcome", "")
+
+    host: str
+    domain: str
+    outcome: str
+    text: str
+
+    @property
+    def bad(self) -> bool:
+        """Did it fail?  Exit code 1 then."""
+        return self.outcome in ("failed", "waits")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row as it is shown."""
+        return self.host, self.domain or NONE, self.outcome, self.text
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One certificate on one host: whole days left on disk and on the wire (None: there is none), its end and state.
+
+    `state` is the program's own word, see `gatehouse-renew --help`.
+    """
+
+    COLUMNS: ClassVar = ("host", "domain", "disk", "wire", "until", "state", "")
+
+    host: str
+    domain: str
+    disk: int | None
+    wire: int | None
+    until: str
+    state: str
+    text: str
+
+    @property
+    def bad(self) -> bool:
+        """Is something wrong with it?  One that is due is not: it has its time."""
+        return self.state not in ("ok", "due")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row as it is shown."""
+        disk, wire = (NONE if days is None else str(days) for days in (self.disk, self.wire))
+        return self.host, self.domain or NONE, disk, wire, self.until or NONE, self.state, self.text
+
+
+Row = Outcome | Certificate
+
+
+def renewed(host: Host, *words: str) -> list[Row]:
+    """Run the program with these words; what became of each name.  Raises the engine's Problems."""
+    return read_outcomes(host.name, host.ask(RENEW, *words))
+
+
+def listed(host: Host) -> list[Row]:
+    """Every certificate of the host.  Raises the engine's Problems."""
+    return read_list(host.name, host.ask(LIST))
+
+
+def read_outcomes(host: str, answer: str) -> list[Row]:
+    """The last word on each name, in the program's order; a line that is none is a failure of the host itself."""
+    rows: dict[str, Row] = {}
+    strange: list[str] = []
+    for line in answer.splitlines():
+        outcome, _, rest = line.partition("\t")
+        domain, tab, text = rest.partition("\t")
+        if not tab:
+            strange.append(line)
+        elif outcome != "exit":
+            rows[domain] = Outcome(host, domain, outcome, text)
+        elif text != "1":
+            strange.append(f"exit code {text}")
+    return [*rows.values(), *([Outcome(host, "", "failed", "; ".join(strange))] if strange else [])]
+
+
+def read_list(host: str, answer: str) -> list[Row]:
+    """The lines of `--list`."""
+    rows: list[Row] = []
+    for line in answer.splitlines():
+        domain, disk, wire, until, _lifetime, state, _on_disk, _on_wire, note = line.split("\t")
+        end = datetime.fromtimestamp(int(until), UTC).strftime("%Y-%m-%d") if until != "0" else ""
+        rows.append(Certificate(host, domain, _days(disk), _days(wire), end, state, "" if note == NONE else note))
+    return rows
+
+
+def known(sites: Sequence[Site], domain: str) -> str:
+    """The domain of a site as the host knows it, given in either form.  Raises Refusal for a name that is no site."""
+    for site in sites:
+        if domain.lower().rstrip(".") in (site.domain, site.shown):
+            return site.domain
+    raise Refusal(f"there is no site {domain!r}; the sites: {', '.join(map(str, sites)) or 'none'}")
+
+
+def show(rows: Iterable[Row], json: bool = False) -> None:
+    """One table, or JSON.  Ends with exit code 1 when a row is bad."""
+    rows = list(rows)
+    if json:
+        print(json_.dumps([asdict(row) for row in rows], indent=2))
+    elif not rows:
+        console.print("no certificate is asked for here")
+    else:
+        table = Table(*rows[0].COLUMNS, box=None, pad_edge=False, header_style="dim")
+        for row in rows:
+            table.add_row(*map(escape, row.cells), style="bold red" if row.bad else "")
+        console.print(table, width=None if console.is_terminal else 300)
+    if any(row.bad for row in rows):
+        raise Exit(code=1)
+
+
+def _days(text: str) -> int | None:
+    return None if text == NONE else int(text)
