@@ -6,7 +6,11 @@ The tutorial's `appsession` and its matching of TLS session identifiers are left
 
 from __future__ import annotations
 
-from .engine import Host, query, task
+from csv import DictReader
+from typing import Any
+
+from .engine import Host, console, query, task
+from .model import Refusal
 
 UNIT = "/etc/systemd/system/haproxy.service.d/gatehouse.conf"
 CONFIG = "/etc/haproxy/haproxy.cfg"
@@ -18,6 +22,10 @@ CHECK = f"haproxy -c -dW -f {CONFIG}"
 # `active` says only that the master runs. After a reload that failed it says so at its socket, once it is through with
 # the new configuration; half a second is for the signal to arrive.
 READY = "sleep 0.5; echo 'show proc' | socat -T 5 - UNIX-CONNECT:/run/haproxy-master.sock | grep -q 'failed: 0'"
+
+# -1: every proxy; 4: servers alone; -1: every server.
+SERVERS = "echo 'show stat -1 4 -1' | socat -T 5 - UNIX-CONNECT:/run/haproxy/admin.sock"
+COLUMNS = ("server", "status", "check", "weight", "waiting", "active", "served", "errors", "seconds")
 
 # Mozilla Server Side TLS 6.0, "intermediate": no DHE, no CBC, the client's order.
 CIPHERS = (
@@ -125,20 +133,22 @@ def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
     X-Forwarded-* is forgotten, and TLS is Mozilla's guideline 6.0. The limits a client are wide: an office behind one
     address does not meet them, a flood does. One client is one IPv4 address or one IPv6 /64.
     """
+    limits = {"requests": requests, "connections": connections, "concurrent": concurrent}
+    for name, limit in {**limits, "maxconn": maxconn or 1}.items():
+        if not 1 <= limit <= 1_000_000:
+            raise Refusal(f"--{name} {limit}: must be a whole number from 1 to 1000000")
     host = Host.of(c)
     modern = host.facts.release != "12"
     for code, (reason, advice) in PAGES.items():
-        page = {"code": code, "reason": reason, "advice": advice, "headers": HEADERS.get(code, {})}
+        page: dict[str, Any] = {"code": code, "reason": reason, "advice": advice, "headers": HEADERS.get(code, {})}
         host.template(ERRORS + "{code}.http", check=CHECK, **page)
     code, reason, advice = MISDIRECTED
     host.template(ERRORS + "{code}.html", check=CHECK, code=code, reason=reason, advice=advice)
     host.template(
         CONFIG,
         check=CHECK,
-        requests=int(requests),
-        connections=int(connections),
-        concurrent=int(concurrent),
-        maxconn=int(maxconn) or min(max(2 * host.facts.memory_mb, 1000), 8000),
+        **limits,
+        maxconn=maxconn or min(max(2 * host.facts.memory_mb, 1000), 8000),
         patience=patience(host) + 10,
         operators=[str(network) for network in host.fleet.operators],
         ciphers=CIPHERS,
@@ -159,19 +169,34 @@ def start(c):
     Host.of(c).service("haproxy", restart_on=[UNIT], reload_on=[CONFIG, HOSTS, ERRORS, CERTIFICATES], ready=READY)
 
 
-@query
-def servers(c):
-    """On call: what HAProxy thinks of the servers behind it, and how many connections they have."""
-    columns = "pxname,svname,status,weight,scur,smax,stot,econ,eresp,check_status,lastchg"
-    print(Host.of(c).ask(SERVERS, columns), end="")
+@query(help={"json": "print the same as JSON"})
+def servers(c, json=False):
+    """On call: what HAProxy thinks of each server behind it, and what passes through; lego has no health check."""
+    rows = read_servers(Host.of(c).ask(SERVERS))
+    if json:
+        console.print_json(data=rows)
+        return
+    for cells in [COLUMNS, *(row.values() for row in rows)]:
+        console.print("".join(f"{cell!s:<{10 if at else 18}}" for at, cell in enumerate(cells)).rstrip())
 
 
-SERVERS = """
-echo 'show stat -1 6 -1' | socat -T 5 - UNIX-CONNECT:/run/haproxy/admin.sock | awk -F, -v wanted="$1" '
-    BEGIN { count = split(wanted, column, ",") }
-    /^# / { sub(/^# /, ""); for (i = 1; i <= NF; i++) place[$i] = i; for (i = 1; i <= count; i++) printf "%-12s", column[i]; print ""; next }
-    NF { for (i = 1; i <= count; i++) printf "%-12s", $place[column[i]]; print "" }'
-"""
+def read_servers(csv: str) -> list[dict[str, str | int]]:
+    """HAProxy's `show stat` (management manual, 9.1) as rows of COLUMNS: names, states, and counts as numbers."""
+    lines = DictReader(csv.removeprefix("# ").splitlines())
+    return [
+        {
+            "server": f"{line['pxname']}/{line['svname']}",
+            "status": line["status"],
+            "check": line["check_status"],
+            "weight": int(line["weight"]),
+            "waiting": int(line["qcur"]),
+            "active": int(line["scur"]),
+            "served": int(line["stot"]),
+            "errors": int(line["econ"] or 0) + int(line["eresp"] or 0),
+            "seconds": int(line["lastchg"] or 0),
+        }
+        for line in lines
+    ]
 
 
 def patience(host: Host) -> int:

@@ -1,0 +1,206 @@
+"""Varnish's chapter: what it renders for given sites, and which cookies and paths its expressions mean."""
+
+import re
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fabfile import varnish
+from fabfile.engine import Host
+from fabfile.engine.changes import Change, Install, Load, PutFile, PutLink
+from fabfile.engine.facts import Facts, Unit
+from fabfile.model import Fleet, Site
+
+PLAIN = Site(domain="example.com")
+FACTS = Facts(system="debian", release="13", memory_mb=2048)
+Wish = Callable[..., list[Change]]
+Files = Callable[..., dict[str, str]]
+
+
+def site(domain: str, **cache: object) -> Site:
+    return Site.model_validate({"domain": domain, "cache": cache})
+
+
+@pytest.fixture
+def wish(monkeypatch: pytest.MonkeyPatch) -> Wish:
+    """What a step wishes for on a host with these facts and sites."""
+
+    def wishes(step: object, *sites: Site, facts: Facts = FACTS, **options: object) -> list[Change]:
+        host = Host("vps", Fleet(), visit=None)  # type: ignore[arg-type]
+        host.sites, host._facts = sites, deepcopy(facts)
+        monkeypatch.setattr(Host, "of", classmethod(lambda cls, c: host))
+        step.body.__wrapped__(None, **options)  # type: ignore[attr-defined]
+        return host._pending
+
+    return wishes
+
+
+@pytest.fixture
+def files(wish: Wish) -> Files:
+    def put(step: object, *sites: Site, **options: object) -> dict[str, str]:
+        return {each.path: each.content.decode() for each in wish(step, *sites, **options) if isinstance(each, PutFile)}
+
+    return put
+
+
+def body(vcl: str, sub: str) -> str:
+    """What stands between the braces of a sub."""
+    found = re.search(rf"^sub {sub} {{\n(.*?)^}}", vcl, re.MULTILINE | re.DOTALL)
+    assert found, sub
+    return found[1]
+
+
+# ---------------------------------------------------------------------- the door
+
+
+def test_its_addresses_are_known_before_the_package_can_start_it_on_others(wish: Wish) -> None:
+    changes = wish(varnish.install)
+    install = next(place for place, change in enumerate(changes) if isinstance(change, Install))
+    before = {change.path for change in changes[:install] if isinstance(change, PutFile | PutLink)}
+    assert before == {varnish.UNIT, varnish.NCSA}
+    assert changes[-1] == Install(("varnish",))
+
+
+def test_it_listens_on_the_loopback_alone_and_purges_at_a_socket_of_roots(files: Files) -> None:
+    unit = files(varnish.install)[varnish.UNIT].replace("\\\n", " ")
+    assert unit.index("ExecStart=\n") < unit.index("ExecStart=/usr/sbin/varnishd")
+    assert re.findall(r" -a (\S+)", unit) == [
+        "front=127.0.0.1:8081,PROXY",
+        "purge=/run/varnish/purge.sock,HTTP,user=root,group=root,mode=600",
+    ]
+    assert re.findall(r" -T (\S+)", unit) == ["127.0.0.1:6082"]
+    assert " -S /etc/varnish/secret" in unit
+    assert "http2" not in unit
+    assert f"ConditionPathExists={varnish.VCL}" in unit
+
+
+@pytest.mark.parametrize(("memory", "cache"), [(256, 64), (2048, 256), (131072, 8192)])
+def test_the_cache_is_an_eighth_of_the_memory_within_reason(files: Files, memory: int, cache: int) -> None:
+    assert f" -s malloc,{cache}m " in files(varnish.install, facts=replace(FACTS, memory_mb=memory))[varnish.UNIT]
+
+
+def test_the_operators_word_about_memory_counts(files: Files) -> None:
+    assert " -s malloc,777m " in files(varnish.install, memory=777)[varnish.UNIT]
+
+
+# ---------------------------------------------------------------------- sites
+
+
+def test_sites_like_any_other_cost_nothing(files: Files) -> None:
+    none, many = files(varnish.configure), files(varnish.configure, *(Site(domain=f"s{n}.test") for n in range(1000)))
+    assert none == many
+    assert body(none[varnish.SITES], "site_request") == body(none[varnish.SITES], "site_answer") == ""
+
+
+def test_a_sites_settings_hold_for_each_of_its_names_and_no_other(files: Files) -> None:
+    other = Site.model_validate(
+        {"domain": "kiosk.test", "aliases": ("kiosk.example",), "cache": {"ttl": 7, "grace": 20, "bypass": ("/a.b/",)}}
+    )
+    vcl = files(varnish.configure, PLAIN, other)[varnish.SITES]
+    assert re.findall(r'== "([^"]+)"', body(vcl, "site_request")) == list(other.names)
+    assert re.findall(r'== "([^"]+)"', body(vcl, "site_answer")) == list(other.names)
+    assert "example.com" not in vcl
+    assert "set beresp.ttl = 7s;" in body(vcl, "site_answer")
+    assert "set beresp.grace = 20s;" in body(vcl, "site_answer")
+
+
+def test_a_bypass_comes_before_cookies_are_dropped(files: Files) -> None:
+    vcl = files(varnish.configure, site("a.test", bypass=("/admin/",), keep_cookies=("login", "PHPSESSID")))[
+        varnish.SITES
+    ]
+    recv = body(vcl, "site_request")
+    assert recv.index('if (req.url ~ "^/admin/")') < recv.index('cookie.keep("login,PHPSESSID")')
+
+
+def test_only_what_differs_is_said(files: Files) -> None:
+    vcl = files(varnish.configure, site("a.test", ttl=7), site("b.test", keep_cookies=("x",)))[varnish.SITES]
+    assert "beresp.grace" not in vcl
+    assert vcl.count("beresp.ttl = ") == 1
+    assert vcl.count("cookie.keep") == 1
+
+
+@given(st.from_regex(r"\A(/[A-Za-z0-9._~-]{1,8}){1,3}/?\Z"), st.text("ab./~-_[]", max_size=12))
+def test_a_bypass_means_its_letters_and_nothing_more(prefix: str, rest: str) -> None:
+    pattern = varnish.beginning(prefix)
+    assert re.search(pattern, prefix + rest)
+    for place, letter in enumerate(prefix):
+        other = prefix[:place] + ("x" if letter != "x" else "y") + prefix[place + 1 :]
+        assert not re.search(pattern, other)
+
+
+def test_varnish_waits_for_the_slowest_php(files: Files) -> None:
+    slow = Site.model_validate({"domain": "slow.test", "php": {"timeout": 300}})
+    assert ".first_byte_timeout = 60s;" in files(varnish.configure, PLAIN)[varnish.VCL]
+    assert ".first_byte_timeout = 310s;" in files(varnish.configure, PLAIN, slow)[varnish.VCL]
+
+
+# ---------------------------------------------------------------------- what the expressions mean
+
+
+@pytest.fixture
+def expressions(files: Files) -> dict[str, str]:
+    vcl = files(varnish.configure)[varnish.VCL]
+    static, script = re.findall(r'req\.url (?:~|!~) "([^"]+)"', body(vcl, "judge"))
+    [analytics] = re.findall(r'cookie\.filter_re\("([^"]+)"\)', vcl)
+    return {"static": static, "script": script, "analytics": analytics}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["_ga", "_ga_AB12CD", "_gid", "_gat", "_gat_UA-1", "__utma", "__utmz", "_gcl_au", "_fbp", "_pk_id.1.fff", "_hjid"],
+)
+def test_cookies_of_statistics_are_known(expressions: dict[str, str], name: str) -> None:
+    assert re.search(expressions["analytics"], name)
+
+
+@pytest.mark.parametrize("name", ["PHPSESSID", "_gadget", "ga", "my_ga", "_fb", "_hj", "utma", "wordpress_logged_in_1"])
+def test_cookies_of_sites_are_left_alone(expressions: dict[str, str], name: str) -> None:
+    assert not re.search(expressions["analytics"], name)
+
+
+@pytest.mark.parametrize("url", ["/a.css", "/i/A.JPG?v=1", "/x.min.js", "/f.woff2", "/a.b.svgz"])
+def test_what_pages_are_made_of_is_static(expressions: dict[str, str], url: str) -> None:
+    assert re.search(expressions["static"], url)
+    assert not re.search(expressions["script"], url)
+
+
+@pytest.mark.parametrize(
+    "url", ["/", "/a.php", "/a?x=.css", "/a.cssx", "/css", "/invoice.pdf", "/backup.zip", "/a.php?f=/b.css", "/.css/"]
+)
+def test_what_may_be_somebodys_own_is_not_static(expressions: dict[str, str], url: str) -> None:
+    assert not re.search(expressions["static"], url)
+
+
+@pytest.mark.parametrize("url", ["/account.php/x.css", "/a/b.PHP/c.png?d", "/x.php7/a.js"])
+def test_a_path_behind_a_script_is_the_scripts(expressions: dict[str, str], url: str) -> None:
+    assert re.search(expressions["script"], url)
+
+
+# ---------------------------------------------------------------------- steps
+
+
+def test_both_files_are_judged_together(wish: Wish) -> None:
+    changes = wish(varnish.configure, PLAIN)
+    assert {change.path: change.check for change in changes if isinstance(change, PutFile)} == dict.fromkeys(
+        (varnish.SITES, varnish.VCL), f"varnishd -j none -C -f {varnish.VCL}"
+    )
+
+
+def test_new_vcl_is_a_reload_and_only_another_command_line_a_restart(wish: Wish) -> None:
+    running = {"varnish.service": Unit("active", "enabled")}
+    [load] = wish(varnish.start, facts=replace(FACTS, units=running))
+    assert isinstance(load, Load)
+    assert load.reload_on == (varnish.VCL, varnish.SITES)
+    assert load.restart_on == (varnish.UNIT,)
+
+
+def test_every_sub_of_the_sites_is_called_since_varnish_refuses_an_unused_one(files: Files) -> None:
+    put = files(varnish.configure, site("a.test", ttl=1))
+    subs = set(re.findall(r"^sub (\w+)", put[varnish.VCL] + put[varnish.SITES], re.MULTILINE))
+    called = set(re.findall(r"call (\w+);", put[varnish.VCL] + put[varnish.SITES]))
+    assert {name for name in subs if not name.startswith("vcl_")} <= called
+    assert called <= subs
