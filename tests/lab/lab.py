@@ -252,11 +252,11 @@ class Lab:
 
     def _forget_downloads(self) -> None:
         """Remove the kept packages and the images, unless another lab uses them."""
-        images = [each.id for each in self._docker.images.list(name=image.REPOSITORY)]
-        for remove in (self._docker.volumes.get(PACKAGES).remove,
-                       *(lambda each=each: self._docker.images.remove(each, force=True) for each in images)):
+        with contextlib.suppress(APIError):
+            self._docker.volumes.get(PACKAGES).remove()
+        for tag in [tag for each in self._docker.images.list(name=image.REPOSITORY) for tag in each.tags]:
             with contextlib.suppress(APIError):
-                remove()
+                self._docker.images.remove(tag)
 
     def _make_key(self) -> None:
         """The operator's key pair, for this lab alone."""
