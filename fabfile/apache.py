@@ -15,28 +15,25 @@ FIRST = f"{ROOT}/sites-available/gatehouse.conf"
 VHOSTS = f"{ROOT}/vhost.d"
 CHECK = "apache2ctl -t"
 
-LOADED = (
-    "alias auth_basic authn_core authn_file authz_core authz_groupfile authz_host authz_user deflate dir env expires "
-    "filter headers macro mime mpm_event proxy proxy_fcgi remoteip reqtimeout rewrite setenvif vhost_alias"
-).split()
-"""Modules that are loaded.  `access_compat` stays as Debian has it: many an .htaccess still says `Deny from all`."""
+LOADED = """
+alias auth_basic authn_core authn_file authz_core authz_groupfile authz_host authz_user deflate dir env expires filter
+headers macro mime mpm_event proxy proxy_fcgi remoteip reqtimeout rewrite setenvif vhost_alias
+"""
+CONFIGURED = "deflate mime mpm_event reqtimeout setenvif"
+"""Of these, Debian's configuration is taken as well. Not alias's: it shows /icons/ on every site."""
 
-CONFIGURED = ("deflate", "mime", "mpm_event", "reqtimeout", "setenvif")
-"""Modules whose Debian configuration is taken as well.  Not alias's: it shows /icons/ on every site."""
-
-REFUSED = (
-    "autoindex cgi cgid dav dav_fs imagemap include info mpm_itk mpm_prefork mpm_worker negotiation proxy_ajp "
-    "proxy_connect proxy_ftp proxy_http proxy_scgi proxy_uwsgi speling status userdir"
-).split()
-"""Modules that are not loaded: they list directories, run programs, tell about the server, or guess."""
+REFUSED = """
+autoindex cgi cgid dav dav_fs imagemap include info mpm_itk mpm_prefork mpm_worker negotiation proxy_ajp proxy_connect
+proxy_ftp proxy_http proxy_scgi proxy_uwsgi speling status userdir
+"""
+"""They list directories, run programs, tell about the server, guess, or forward. `access_compat` stays as Debian has
+it: many an .htaccess still says `Deny from all`."""
 
 DEBIAN_CONF = ("charset", "localized-error-pages", "other-vhosts-access-log", "security", "serve-cgi-bin")
 """Debian's own settings that ours replace; `security` would come after ours and say `ServerTokens OS` again."""
 
-READY = (
-    "bash -c 'exec 3<> /dev/tcp/127.0.0.1/8080; printf \"GET / HTTP/1.0\\r\\n\\r\\n\" >&3; "
-    'read -r _ status _ <&3; [ "$status" = 421 ]\' 2> /dev/null'
-)
+READY = """bash -c 'exec 3<> /dev/tcp/127.0.0.1/8080; printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3
+read -r _ status _ <&3; [ "$status" = 421 ]' 2> /dev/null"""
 """It serves when it refuses a request without a name as it should."""
 
 
@@ -61,30 +58,13 @@ def vhosts_of(site: Site) -> tuple[VHost, ...]:
     """
     bare = [name for name in site.names if not any(name.endswith("." + other) for other in site.names)]
     return tuple(
-        VHost(name, tuple(other for other in site.names if other == name or other.endswith("." + name))) for name in bare
+        VHost(name, tuple(other for other in site.names if other == name or other.endswith("." + name)))
+        for name in bare
     )
 
 
-@task(help={"site": "the domain, as in the name of its file in sites/"})
-def disable(c, site):  # type: ignore[no-untyped-def]
-    """T1 Apache: switch one site off, by renaming its vhost file; it stays off until `apache.enable`."""
-    host = Host.of(c)
-    conf = _vhost(host, site)
-    host.rename(conf, conf + ".off", check=CHECK)
-    _serve(host)
-
-
-@task(help={"site": "the domain, as in the name of its file in sites/"})
-def enable(c, site):  # type: ignore[no-untyped-def]
-    """T1 Apache: switch a site on again that `apache.disable` switched off."""
-    host = Host.of(c)
-    conf = _vhost(host, site)
-    host.rename(conf + ".off", conf, check=CHECK)
-    _serve(host)
-
-
 @task
-def install(c):  # type: ignore[no-untyped-def]
+def install(c):
     """T1 Apache, T2 step 2: the package, on 127.0.0.1:8080 from its first second.
 
     Debian starts it on port 80 of every address the moment it is installed, so the port comes first.
@@ -96,17 +76,17 @@ def install(c):  # type: ignore[no-untyped-def]
 
 
 @task
-def modules(c):  # type: ignore[no-untyped-def]
+def modules(c):
     """T1 Apache: event MPM, macros, vhosts by name, the visitor's address, PHP-FPM; nothing that lists or tells.
 
     T1 wraps modules in IfModule, so that a missing one goes unnoticed. Here they are there, or nothing is changed.
     """
     host = Host.of(c)
-    wanted = [f"{name}.load" for name in LOADED] + [f"{name}.conf" for name in CONFIGURED]
+    wanted = [f"{name}.load" for name in LOADED.split()] + [f"{name}.conf" for name in CONFIGURED.split()]
     for name in wanted:
         host.link(f"{ROOT}/mods-enabled/{name}", f"../mods-available/{name}", check=CHECK)
     host.absent(
-        *(f"{ROOT}/mods-enabled/{name}.{kind}" for name in REFUSED for kind in ("load", "conf")),
+        *(f"{ROOT}/mods-enabled/{name}.{kind}" for name in REFUSED.split() for kind in ("load", "conf")),
         f"{ROOT}/mods-enabled/alias.conf",
         f"{ROOT}/mods-enabled/dir.conf",
         check=CHECK,
@@ -114,7 +94,7 @@ def modules(c):  # type: ignore[no-untyped-def]
 
 
 @task(help={"processes": "processes of 25 threads each: how many requests may be under way"})
-def configure(c, processes=16):  # type: ignore[no-untyped-def]
+def configure(c, processes=16):
     """T1 Apache, T2 steps 2 and 6: server name, silence, limits, the visitor's real address, and the vhost macro.
 
     Beside Debian's apache2.conf, which stays as it is. Not T1's `Header unset Cache-Control`: Varnish would keep
@@ -134,7 +114,7 @@ def configure(c, processes=16):  # type: ignore[no-untyped-def]
 
 
 @task
-def vhosts(c):  # type: ignore[no-untyped-def]
+def vhosts(c):
     """T1 Apache: a file a site with `Use VHost`, and the subdomain's directory by VirtualDocumentRoot.
 
     T1's label count is for two-label domains; here it comes with each domain. T1 answers `*.domain`; here only the
@@ -157,9 +137,27 @@ def vhosts(c):  # type: ignore[no-untyped-def]
 
 
 @task
-def start(c):  # type: ignore[no-untyped-def]
+def start(c):
     """T1 Apache: run it now and at every boot, and reload it when anything below /etc/apache2 changed."""
     _serve(Host.of(c))
+
+
+@task(help={"site": "the domain, as in the name of its file in sites/"})
+def disable(c, site):
+    """T1 Apache: switch one site off, by renaming its vhost file; it stays off until `apache.enable`."""
+    host = Host.of(c)
+    conf = _vhost(host, site)
+    host.rename(conf, conf + ".off", check=CHECK)
+    _serve(host)
+
+
+@task(help={"site": "the domain, as in the name of its file in sites/"})
+def enable(c, site):
+    """T1 Apache: switch a site on again that `apache.disable` switched off."""
+    host = Host.of(c)
+    conf = _vhost(host, site)
+    host.rename(conf + ".off", conf, check=CHECK)
+    _serve(host)
 
 
 def _serve(host: Host) -> None:

@@ -50,7 +50,7 @@ READY = """for pool in {fpm}/pool.d/*.conf; do
 
 
 @task
-def install(c):  # type: ignore[no-untyped-def]
+def install(c):
     """T2 step 3, T1 PHP-FPM: FPM and few extensions, of Debian's own version.
 
     T2's `apt install php` brings mod_php, and that turns Apache's event MPM into prefork.
@@ -64,7 +64,7 @@ def install(c):  # type: ignore[no-untyped-def]
 
 
 @task(help={"opcache_mb": "memory for compiled scripts, of all sites together, in MB"})
-def configure(c, opcache_mb=128):  # type: ignore[no-untyped-def]
+def configure(c, opcache_mb=128):
     """T2 step 6, T1 PHP-FPM: `expose_php = Off`, the shared opcode cache, the master's limits.
 
     In files of our own beside php.ini, which stays Debian's.
@@ -81,7 +81,7 @@ def configure(c, opcache_mb=128):  # type: ignore[no-untyped-def]
 
 
 @task(help={"memory_mb": "memory for all sessions together, in MB; when it is full, the oldest go"})
-def sessions(c, memory_mb=64):  # type: ignore[no-untyped-def]
+def sessions(c, memory_mb=64):
     """T1 PHP-FPM: sessions in memory, which no other site can read.
 
     T1 leaves the store open. Here it is Redis on a socket, without a port or a disk; each site has a user in it that
@@ -98,10 +98,8 @@ def sessions(c, memory_mb=64):  # type: ignore[no-untyped-def]
     if f"{SECRETS}/{KEEPER}" not in host.facts.files:
         missing.append(KEEPER)
     if missing:
-        host.run(f"make {len(missing)} session passwords", MAKE_SECRETS, SECRETS, POOL_SECRETS, SOCKET, KEEPER, *missing)
-    for path in host.facts.children(SECRETS) + host.facts.children(POOL_SECRETS):
-        if path.rpartition("/")[2].removesuffix(".conf") not in {KEEPER, *owners}:
-            host.absent(path)
+        label = f"make {len(missing)} session passwords"
+        host.run(label, MAKE_SECRETS, SECRETS, POOL_SECRETS, SOCKET, KEEPER, *missing)
     # Redis's own user, a moment before its package would make it: the roster is its to read from the first start.
     host.user("redis", home="/var/lib/redis")
     host.template(REDIS, socket=SOCKET, roster=ROSTER, memory_mb=int(memory_mb))
@@ -119,7 +117,7 @@ def sessions(c, memory_mb=64):  # type: ignore[no-untyped-def]
 
 
 @task
-def pools(c):  # type: ignore[no-untyped-def]
+def pools(c):
     """T1 PHP-FPM: a pool a site: its own user, socket, tmp, error log and limits, with workers on demand.
 
     T1 gives every pool the group `nobody`, through which sites could share files; here each has its own. Debian's
@@ -141,10 +139,15 @@ def pools(c):  # type: ignore[no-untyped-def]
     for pool in host.facts.children(f"{fpm}/pool.d", ".conf"):
         if pool not in wanted:
             host.rename(pool, pool + ".gone", check=check)
+    # Only now, when no pool includes them any more: FPM does not start without a file that one includes.
+    kept = {KEEPER, *(site.owner for site in _served(host))}
+    for path in (*host.facts.children(POOL_SECRETS), *host.facts.children(SECRETS)):
+        if path.rpartition("/")[2].removesuffix(".conf") not in kept:
+            host.absent(path)
 
 
 @task
-def start(c):  # type: ignore[no-untyped-def]
+def start(c):
     """T1 PHP-FPM: run it now and at every boot, and reload it when a pool, a setting or a session password changed."""
     host = Host.of(c)
     if not _installed(host):

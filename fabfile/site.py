@@ -11,7 +11,7 @@ LOGROTATE = "/etc/logrotate.d/gatehouse-sites"
 
 
 @task
-def users(c):  # type: ignore[no-untyped-def]
+def users(c):
     """T1 PHP-FPM: a system user a site, with a group of its own, no password and no shell.
 
     T1 puts them all into `nobody`. Apache joins each site's group: the door to a site's tree is open for the two of
@@ -31,7 +31,7 @@ def users(c):  # type: ignore[no-untyped-def]
 
 
 @task
-def tree(c):  # type: ignore[no-untyped-def]
+def tree(c):
     """T1 "Server setup": /var/www/<domain> with log, mail, public_html/{_,www} and tmp, and a page to look at.
 
     The site's directory and its log belong to root, since root's programs write there; mail, public_html and tmp
@@ -42,8 +42,8 @@ def tree(c):  # type: ignore[no-untyped-def]
         owner = site.owner
         host.directory(site.root, mode=0o750, group=owner)
         host.directory(f"{site.root}/log", mode=0o750, group=owner)
-        host.directory(f"{site.root}/mail", mode=0o700, owner=owner, group=owner)
-        host.directory(f"{site.root}/tmp", mode=0o700, owner=owner, group=owner)
+        for private in ("mail", "tmp"):
+            host.directory(f"{site.root}/{private}", mode=0o700, owner=owner, group=owner)
         host.seed(f"{site.root}/public_html", owner=owner, group=APACHE, mode=0o750, files=pages(site))
         # PHP writes this one as the site's user, who could not make it: what is in it is the site's.
         if (errors := f"{site.root}/log/php_errors.log") not in host.facts.files:
@@ -51,7 +51,7 @@ def tree(c):  # type: ignore[no-untyped-def]
 
 
 @task(help={"days": "days for which the logs of sites are kept"})
-def logs(c, days=14):  # type: ignore[no-untyped-def]
+def logs(c, days=14):
     """T1 "Server setup": a log directory a site; here they do not grow for ever."""
     host = Host.of(c)
     host.packages("logrotate")
@@ -59,7 +59,7 @@ def logs(c, days=14):  # type: ignore[no-untyped-def]
 
 
 @query(name="list")
-def show(c):  # type: ignore[no-untyped-def]
+def show(c):
     """The sites of this host: names, user and PHP settings that are looser than the default."""
     host = Host.of(c)
     for site in host.sites:

@@ -1,0 +1,48 @@
+"""A host that remembers what steps wish, and never speaks to anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from fabfile.engine import Host
+from fabfile.engine.changes import Change, PutFile
+from fabfile.engine.facts import Facts, File
+from fabfile.model import Fleet, Site
+
+
+def a_file(digest: str = "", mode: int = 0o644, owner: str = "root", group: str = "root", kind: str = "f") -> File:
+    return File(kind, mode, owner, group, 1, "1.0", "", digest)
+
+
+class Recorded(Host):
+    """A host with given facts; each step's wishes become facts, as they would on a real one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *sites: Site, release: str = "13", **known: Any) -> None:
+        super().__init__("vps", Fleet(), visit=None, dry=True)  # type: ignore[arg-type]
+        self.sites = sites
+        self._facts = Facts(system="debian", release=release, hostname="vps", memory_mb=4096, **known)
+        monkeypatch.setattr(Host, "of", classmethod(lambda cls, c: self))
+
+    def after(self, *steps: Any, **options: Any) -> list[Change]:
+        """The changes that these steps wish, in their order."""
+        self._pending, self._notes = [], []
+        for step in steps:
+            step.body.__wrapped__(None, **options)
+        return list(self._pending)
+
+    @property
+    def notes(self) -> list[str]:
+        return self._notes
+
+
+def contents(changes: Iterable[Change]) -> dict[str, str]:
+    """The files that are put, by path."""
+    return {change.path: change.content.decode() for change in changes if isinstance(change, PutFile)}
+
+
+def site(domain: str = "example.com", **keys: Any) -> Site:
+    """A site as its YAML file would say it."""
+    return Site.model_validate({"domain": domain, **keys})
