@@ -1,4 +1,4 @@
-"""What `inv` does: this checkout, its lab and its guide.  (`fab` is for a server.)"""
+"""What `inv` does: the whole fleet, this checkout, its lab and its guide.  (`fab` is for a server.)"""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from invoke import Collection, task
 
-from tests.lab import tasks as lab_tasks
+from fabfile.cert.fleet import inv_tasks as certificates
+from tests.lab.tasks import ns as lab_tasks
 
 GUIDE = Path(__file__).parent / "docs" / "tutorials.md"
 TUTORIALS = {"T1": "The perfect webserver", "T2": "Secure web application architecture"}
@@ -84,5 +85,4 @@ def _numbers(step: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", step)]
 
 
-ns = Collection(test, lint, guide)
-ns.add_collection(lab_tasks.ns, "lab")
+ns = Collection(test, lint, guide, certificates(), lab=lab_tasks)
