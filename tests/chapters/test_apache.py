@@ -224,8 +224,8 @@ def test_the_server_says_little_and_believes_its_proxy_alone(server: str) -> Non
 
 def test_an_htaccess_has_no_way_to_another_handler(server: str) -> None:
     words = server.replace("\\\n", " ")
-    (classes,) = {line for line in re.findall(r"^\s+AllowOverride (.*)", words, re.M) if line != "None"}
-    (single,) = (line.split() for line in re.findall(r"^\s+AllowOverrideList (.*)", words, re.M))
+    (classes,) = {line for line in re.findall(r"^\s+AllowOverride (.*)", words, re.MULTILINE) if line != "None"}
+    (single,) = (line.split() for line in re.findall(r"^\s+AllowOverrideList (.*)", words, re.MULTILINE))
 
     assert "AuthConfig Indexes Limit Options=Indexes,MultiViews,SymLinksIfOwnerMatch" == classes
     assert [] == [
