@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke import Exit
 
-from . import apache, fail2ban, firewall, haproxy, php, site, system, varnish
+from . import apache, cert, fail2ban, firewall, haproxy, php, site, system, varnish
 from .engine import Host, flow, query, steps
 from .engine.report import console
 from .engine.trust import enrol
@@ -12,11 +12,13 @@ from .engine.trust import enrol
 BOOTSTRAP = (
     *system.STEPS,
     *firewall.STEPS,
+    *cert.STEPS_BEFORE,
     *haproxy.STEPS,
     *varnish.STEPS,
     *site.STEPS,
     *php.STEPS,
     *apache.STEPS,
+    *cert.STEPS_AFTER,
     *fail2ban.STEPS,
 )
 
