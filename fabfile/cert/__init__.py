@@ -135,15 +135,15 @@ def satisfied(host: Host, site: Site) -> bool:
 @query(
     positional=["domain"],
     help={
-        "domain": "just this one, at once, even when its last try failed; without it, every name that is due",
+        "domain": "a site's: just this one, at once, even when its last try failed; or --all: what is due",
         "force": "order it although it is not due (a key got out)",
         "json": "print the same as JSON",
     },
 )
-def renew(c, domain="", force=False, json=False):
+def renew(c, domain, force=False, json=False):
     """On call: renew what is due, now.  Exit code 1 when a name failed; its old certificate goes on being served."""
     host = Host.of(c)
-    words = [answers.known(host.sites, domain)] if domain else ["--now"]
+    words = answers.words(host.sites, domain)
     answers.show(answers.renewed(host, *(["--force"] if force else []), *words), json)
 
 

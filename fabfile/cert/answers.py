@@ -10,22 +10,23 @@ from typing import ClassVar
 
 from invoke import Exit
 from rich.markup import escape
-from rich.table import Table
 
 from ..engine import Host, console
 from ..model import Refusal, Site
 
+INSTALLED = "command -v gatehouse-renew >/dev/null || { echo 'it has no certificates yet: bootstrap it'; exit 1; }\n"
 # The exit code travels as a line of its own: a name that failed must not hide what became of the others.
-RENEW = "gatehouse-renew --porcelain --wait 900 \"$@\" 2>&1 || printf 'exit\\t\\t%s\\n' $?"
-LIST = "gatehouse-renew --list"
+RENEW = INSTALLED + "gatehouse-renew --porcelain --wait 900 \"$@\" 2>&1 || printf 'exit\\t\\t%s\\n' $?"
+LIST = INSTALLED + "gatehouse-renew --list"
 NONE = "-"
+ALL = "--all"  # a value to Invoke, not a flag: it knows no positional argument that may be left out
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of one name on one host; a host that could not be asked has no domain."""
 
-    COLUMNS: ClassVar = ("host", "domain", "outcome", "")
+    COLUMNS: ClassVar[tuple[str, ...]] = ("host", "domain", "outcome", "")
 
     host: str
     domain: str
@@ -50,7 +51,7 @@ class Certificate:
     `state` is the program's own word, see `gatehouse-renew --help`.
     """
 
-    COLUMNS: ClassVar = ("host", "domain", "disk", "wire", "until", "state", "")
+    COLUMNS: ClassVar[tuple[str, ...]] = ("host", "domain", "disk", "wire", "until", "state", "")
 
     host: str
     domain: str
@@ -111,12 +112,16 @@ def read_list(host: str, answer: str) -> list[Row]:
     return rows
 
 
-def known(sites: Sequence[Site], domain: str) -> str:
-    """The domain of a site as the host knows it, given in either form.  Raises Refusal for a name that is no site."""
+def words(sites: Sequence[Site], domain: str) -> tuple[str, ...]:
+    """The program's words for what one typed: a site's domain in either form, or --all.  Raises Refusal for another."""
+    if domain == ALL:
+        return ("--now",)
     for site in sites:
         if domain.lower().rstrip(".") in (site.domain, site.shown):
-            return site.domain
-    raise Refusal(f"there is no site {domain!r}; the sites: {', '.join(map(str, sites)) or 'none'}")
+            return (site.domain,)
+    if domain.startswith("-"):
+        raise Refusal(f"{domain} is neither a site's domain nor {ALL}; for the options, put --help before the task")
+    raise Refusal(f"there is no site {domain}; the sites: {', '.join(map(str, sites)) or 'none'}")
 
 
 def show(rows: Iterable[Row], json: bool = False) -> None:
@@ -127,10 +132,12 @@ def show(rows: Iterable[Row], json: bool = False) -> None:
     elif not rows:
         console.print("no certificate is asked for here")
     else:
-        table = Table(*rows[0].COLUMNS, box=None, pad_edge=False, header_style="dim")
-        for row in rows:
-            table.add_row(*map(escape, row.cells), style="bold red" if row.bad else "")
-        console.print(table, width=None if console.is_terminal else 300)
+        lines = [rows[0].COLUMNS, *(row.cells for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        styles = ["dim", *("bold red" if row.bad else "none" for row in rows)]
+        for line, style in zip(lines, styles, strict=True):
+            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            console.print(escape(text.rstrip()), style=style)
     if any(row.bad for row in rows):
         raise Exit(code=1)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 from invoke import Collection, Context, Exit, task
 
@@ -19,8 +20,7 @@ from .answers import Certificate, Outcome, Row
 FLEET = "the fleet.yml to use; else GATEHOUSE_FLEET, else ./fleet.yml"
 JSON = "print the same as JSON"
 RENEW = {
-    "domain": "just this one, on every host that serves it, at once, even when its last try failed",
-    "all": "every name on every host, as far as it is due",
+    "domain": "a site's: just this one, on every host that has it, even when its last try failed; or --all: what is due",
     "fleet": FLEET,
     "json": JSON,
 }
@@ -29,31 +29,44 @@ LIST = {"fleet": FLEET, "json": JSON}
 
 def inv_tasks() -> Collection:
     """The namespace for tasks.py."""
-    return Collection("cert", task(positional=["domain"], help=RENEW)(renew), task(name="list", help=LIST)(list_))
+    renewing = task(positional=["domain"], help=RENEW)(_told(renew))
+    return Collection("cert", renewing, task(name="list", help=LIST)(_told(list_)))
 
 
-def renew(_c: Context, domain: str = "", all: bool = False, fleet: str = "", json: bool = False) -> None:  # noqa: A002
+def renew(_c: Context, domain: str, fleet: str = "", json: bool = False) -> None:
     """Renew certificates on all hosts at once; one bad host or name never stops the others; exit 1 if any failed."""
-    found = _fleet(fleet)
-    if bool(domain) == all:
-        _refuse(Refusal("say which: inv cert.renew --all, or inv cert.renew example.com"))
-    name = _known(found, domain) if domain else ""
-    hosts = [host for host in _web(found) if not name or name in map(str, found.sites_for(host))]
+    found, hosts = _fleet(fleet)
+    words = answers.words(found.all_sites, domain)
+    serving = [host for host in hosts if domain == answers.ALL or words[0] in map(str, found.sites_for(host))]
 
     def work(host: Host) -> list[Row]:
-        return answers.renewed(host, name or "--now")
+        return answers.renewed(host, *words)
 
-    answers.show(_ask(found, hosts, work, "renewing", lambda host, why: Outcome(host, "", "failed", why)), json)
+    answers.show(_ask(found, serving, work, "renewing", lambda host, why: Outcome(host, "", "failed", why)), json)
 
 
 def list_(_c: Context, fleet: str = "", json: bool = False) -> None:
     """Every certificate of every host, its days left on disk and on the wire; exit 1 if one is not as it should be."""
-    found = _fleet(fleet)
+    found, hosts = _fleet(fleet)
 
     def unreachable(host: str, why: str) -> Row:
         return Certificate(host, "", None, None, "", "failed", why)
 
-    answers.show(_ask(found, _web(found), answers.listed, "looking", unreachable), json)
+    answers.show(_ask(found, hosts, answers.listed, "looking", unreachable), json)
+
+
+def _told(body: Callable[..., None]) -> Callable[..., None]:
+    """A Refusal becomes its message and exit code 2."""
+
+    @functools.wraps(body)
+    def told(*args: Any, **kwargs: Any) -> None:
+        try:
+            body(*args, **kwargs)
+        except Refusal as refusal:
+            print(refusal, file=sys.stderr)
+            raise Exit(code=refusal.exit_code) from None
+
+    return told
 
 
 def _ask(
@@ -66,33 +79,20 @@ def _ask(
     """The rows of every host, in the fleet's order; a host that cannot be asked is a row as well."""
     rows: list[Row] = []
     for host, answer in everywhere(fleet, hosts, work, busy):
-        rows += [failed(host, answer.message)] if isinstance(answer, Problem) else answer
+        rows += [failed(host, _reason(answer))] if isinstance(answer, Problem) else answer
     return rows
 
 
-def _fleet(path: str) -> Fleet:
+def _reason(problem: Problem) -> str:
+    last = problem.details.strip().rpartition("\n")[2]
+    return f"{problem.message}: {last}" if last else problem.message
+
+
+def _fleet(path: str) -> tuple[Fleet, list[str]]:
+    """The fleet, and those of its hosts that serve sites.  Raises Refusal when there is none."""
     explicit = path or os.environ.get("GATEHOUSE_FLEET", "")
-    try:
-        return find_fleet(None, Path(explicit) if explicit else None, Path.cwd())
-    except Refusal as refusal:
-        _refuse(refusal)
-
-
-def _web(fleet: Fleet) -> list[str]:
-    """The hosts that serve sites."""
+    fleet = find_fleet(None, Path(explicit) if explicit else None, Path.cwd())
     hosts = [name for name in fleet.hosts if fleet.sites_for(name)]
     if not hosts:
-        _refuse(Refusal("fleet.yml names no host that serves a site; for one host: fab -H vps cert.renew"))
-    return hosts
-
-
-def _known(fleet: Fleet, domain: str) -> str:
-    try:
-        return answers.known(fleet.all_sites, domain)
-    except Refusal as refusal:
-        _refuse(refusal)
-
-
-def _refuse(refusal: Refusal) -> NoReturn:
-    print(refusal, file=sys.stderr)
-    raise Exit(code=refusal.exit_code)
+        raise Refusal("fleet.yml names no host that serves a site; for one host: fab -H vps cert.renew --all")
+    return fleet, hosts
