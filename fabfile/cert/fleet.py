@@ -20,7 +20,7 @@ from .answers import Certificate, Outcome, Row
 FLEET = "the fleet.yml to use; else GATEHOUSE_FLEET, else ./fleet.yml"
 JSON = "print the same as JSON"
 RENEW = {
-    "domain": "a site's: just this one, on every host that has it, even when its last try failed; or --all: what is due",
+    "domain": "a site's: this one, on every host that has it, even if its last try failed; or --all: what is due",
     "fleet": FLEET,
     "json": JSON,
 }
