@@ -26,6 +26,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_NICE", "DAC_READ_SEARCH")
 
 
+ARGUMENT = 96 * 1024
+"""Bytes of a command's argument that Linux surely takes (128 KiB is its limit), in whole base64 groups."""
+
+
 def server_options() -> dict[str, Any]:
     """How docker-py starts a container whose first process is systemd; never privileged."""
     return {
@@ -59,7 +63,7 @@ class Machine:
     def exec(self, command: str, stdin: str = "", user: str = "root", timeout: float = 120) -> Result:
         """Run a shell command on the host, past its network and its sshd.
 
-        `stdin` travels on the command line: some 90 KB at most. After `timeout` seconds it is killed: exit code 124.
+        `stdin` goes into the command line: 72 KiB at most. After `timeout` seconds it is killed: exit code 124.
         """
         given = base64.b64encode(stdin.encode()).decode()
         script = f"printf %s {given} | base64 -d | ({command}\n)" if stdin else command
@@ -75,7 +79,10 @@ class Machine:
         return result.out
 
     def put(self, files: Mapping[str, bytes], mode: int = 0o644, owner: int = 0) -> None:
-        """Lay files on the host, by absolute path; works before its first start as well. `owner` is a uid and gid."""
+        """Lay files on the host, by absolute path; works before its first start as well. `owner` is a uid and gid.
+
+        On a running host tar does it: for the length of a copy, Docker lays its own files over the host's /etc/hosts.
+        """
         stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode="w") as archive:
             for path, content in files.items():
@@ -83,7 +90,14 @@ class Machine:
                 entry.size, entry.mode, entry.mtime = len(content), mode, int(time.time())
                 entry.uid = entry.gid = owner
                 archive.addfile(entry, io.BytesIO(content))
-        self.container.put_archive("/", stream.getvalue())
+        self.container.reload()
+        if self.container.status != "running":
+            self.container.put_archive("/", stream.getvalue())
+            return
+        text = base64.b64encode(stream.getvalue()).decode()
+        for start in range(0, len(text), ARGUMENT):
+            self.check(f"printf %s {text[start:start + ARGUMENT]} | base64 -d >>/run/lab.tar")
+        self.check("tar --extract --directory=/ --file=/run/lab.tar && rm /run/lab.tar")
 
     def fab(
         self, *args: str, directory: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 580
