@@ -16,7 +16,6 @@ UNIT = "/etc/systemd/system/haproxy.service.d/gatehouse.conf"
 CONFIG = "/etc/haproxy/haproxy.cfg"
 HOSTS = "/etc/haproxy/hosts.map"
 ERRORS = "/etc/haproxy/errors/"
-CERTIFICATES = "/etc/haproxy/certs/"
 # A warning of today is a fault of tomorrow, so it is refused as well (management manual, -dW).
 CHECK = f"haproxy -c -dW -f {CONFIG}"
 # `active` says only that the master runs. After a reload that failed it says so at its socket, once it is through with
@@ -165,8 +164,11 @@ def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
 
 @task
 def start(c):
-    """T1 HAProxy: run it now and at every boot; a reload hands over the listening sockets and loses no request."""
-    Host.of(c).service("haproxy", restart_on=[UNIT], reload_on=[CONFIG, HOSTS, ERRORS, CERTIFICATES], ready=READY)
+    """T1 HAProxy: run it now and at every boot; a reload hands over the listening sockets and loses no request.
+
+    Certificates are no reason for one: gatehouse-renew loads those itself, and compares what is served with the disk.
+    """
+    Host.of(c).service("haproxy", restart_on=[UNIT], reload_on=[CONFIG, HOSTS, ERRORS], ready=READY)
 
 
 @query(help={"json": "print the same as JSON"})
