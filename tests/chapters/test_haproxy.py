@@ -219,10 +219,10 @@ def test_every_file_is_judged_with_warnings_as_faults(wish: Wish) -> None:
     assert checks == {f"haproxy -c -dW -f {haproxy.CONFIG}"}
 
 
-def test_a_new_certificate_name_or_page_is_a_reload_and_never_a_restart(wish: Wish) -> None:
+def test_a_new_name_or_page_is_a_reload_and_never_a_restart_and_certificates_load_themselves(wish: Wish) -> None:
     [load] = wish(haproxy.start, facts=replace(FACTS, units={"haproxy.service": Unit("active", "enabled")}))
     assert isinstance(load, Load)
-    assert {haproxy.HOSTS, haproxy.CONFIG, haproxy.ERRORS, "/etc/haproxy/certs/"} == set(load.reload_on)
+    assert {haproxy.HOSTS, haproxy.CONFIG, haproxy.ERRORS} == set(load.reload_on)
     assert load.restart_on == (haproxy.UNIT,)
 
 
