@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from rich.table import Table
+
 from .engine import Guarded, Host, Problem, StepFailed, console, query, task
 from .model import Refusal
 
@@ -157,19 +159,21 @@ class Jail:
 
 @query(help={"json": "print the jails and their bans as JSON"})
 def status(c, json=False):
-    """Who is banned, in which jail, since when and until when."""
+    """On call: every jail, who is banned there, since when and until when (in the host's own time)."""
     host = Host.of(c)
     jails = list(read_jails(_asked(host, STATUS)))
     if json:
         print(_as_json({"host": host.name, "jails": [asdict(jail) for jail in jails]}))
         return
+    table = Table(box=None, pad_edge=False, header_style="")
+    for title in ("jail", "banned", "failing now", "failures seen"):
+        table.add_column(title, justify="left" if title == "jail" else "right")
     for jail in jails:
-        console.print(
-            f"{host.name}  {jail.name:<18}  {len(jail.bans)} banned, {jail.failing} failing now, "
-            f"{jail.failures} failures seen"
-        )
+        table.add_row(jail.name, str(len(jail.bans)), str(jail.failing), str(jail.failures))
+    console.print(table)
+    for jail in jails:
         for ban in jail.bans:
-            console.print(f"    {ban.address:<39}  since {ban.since}  until {ban.until}")
+            console.print(f"{ban.address}  banned by {jail.name} since {ban.since} until {ban.until}")
 
 
 @query(
@@ -177,7 +181,7 @@ def status(c, json=False):
     help={"address": "an IPv4 or IPv6 address", "json": "print what was lifted as JSON"},
 )
 def unban(c, address, json=False):
-    """Let an address in again: out of every jail, and out of the rules. It stays so after a restart.
+    """On call: let an address in again: out of every jail, and out of the rules. It stays so after a restart.
 
     Exit code 0 when it is not banned (any more), whether it was before or not.
     """
@@ -201,7 +205,7 @@ def unban(c, address, json=False):
     help={"address": "an IPv4 or IPv6 address", "jail": "the jail whose ports and duration apply (default: recidive)"},
 )
 def ban(c, address, jail="recidive"):
-    """Shut an address out by hand: from every port and for a long time, unless another jail is named.
+    """On call: shut an address out by hand: from every port and for four weeks, unless another jail is named.
 
     Refuses an operator's address and the host's own (exit code 3).
     """
