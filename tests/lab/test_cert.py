@@ -141,7 +141,7 @@ def test_cron_s_own_line_renews_what_is_due(due: str, host: Machine, stranger: S
     host.check("rm -f /var/lib/gatehouse/renew/last")
     host.check(f"env -i SHELL=/bin/sh PATH=/tmp/hurried:/usr/local/sbin:/usr/bin:/bin sh -c {line!r}")
     assert served(stranger, host) == on_disk(host) != due
-    logged = host.check("journalctl -t gatehouse-renew -o cat")
+    logged = host.check("journalctl --sync; journalctl -t gatehouse-renew -o cat")
     assert re.search(r"(?m)^issued +example\.com +4 of 90 days left; now ", logged)
     assert host.check("systemctl is-active cron").strip() == "active"
 
