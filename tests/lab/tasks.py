@@ -66,6 +66,16 @@ def point(lab, host):
     lab.point(lab.machine(host))
 
 
+@task(help={"url": "a page of a site that the lab serves"})
+@with_lab
+def visit(lab, url="https://example.com/"):
+    """Fetch a page as a stranger and tell what each layer of the host did, from DNS to PHP."""
+    from .visit import visit as layers
+
+    for layer, did in layers(lab, url):
+        print(f"{layer:8}  {did}", flush=True)
+
+
 def _show(rows: list[dict[str, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -76,4 +86,4 @@ def _show(rows: list[dict[str, str]]) -> None:
     Console(highlight=False).print(table)
 
 
-ns = Collection(up, down, status, point)
+ns = Collection(up, down, status, point, visit)
