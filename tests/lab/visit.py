@@ -64,5 +64,5 @@ def _php(lab: Lab, host: Machine, site: Site) -> str:
         said = lab.stranger.curl("--fail", f"https://{site.domain}/{page}")
     finally:
         host.check(f"rm {path}", user=site.owner)
-    workers = host.check("ps -eo user:32=,args= | awk '$2 == \"php-fpm:\" && $3 == \"pool\" { print $1 }' | sort -u").split()
-    return f"/run/php/{site.owner}.sock: {said.out or said.err.strip()}; run by {', '.join(workers)}"
+    users = host.check("ps -eo user:32=,args= | awk '$2 == \"php-fpm:\" && $3 == \"pool\" { print $1 }' | sort -u")
+    return f"/run/php/{site.owner}.sock: {said.out or said.err.strip()}; run by {', '.join(users.split())}"
