@@ -67,7 +67,7 @@ def requests(c):
     """
     host = Host.of(c)
     for site in host.sites:
-        host.template(REQUESTS + "/{site}.conf", site=site)
+        host.template(REQUESTS + "/{site}.conf", site=site, email=contact(host, site))
     wanted = {f"{REQUESTS}/{site}{ending}" for site in host.sites for ending in (".conf", ".issued")}
     host.absent(*(path for path in host.facts.files if path.startswith(REQUESTS + "/") and path not in wanted))
 
@@ -119,6 +119,14 @@ STEPS_AFTER = (schedule, issue)
 """Once HAProxy passes the CA's questions on to lego.  The schedule comes first: what fails now is tried again by it."""
 
 STEPS = STEPS_BEFORE + STEPS_AFTER
+
+
+def contact(host: Host, site: Site) -> str:
+    """Where the CA writes to: the site's address, the fleet's, else one for all sites of the host (RFC 2142).
+
+    An address is an account at the CA, and Let's Encrypt makes ten in three hours.
+    """
+    return site.tls.email or host.fleet.acme.email or f"webmaster@{host.sites[0]}"
 
 
 def satisfied(host: Host, site: Site) -> bool:

@@ -64,6 +64,19 @@ def test_a_request_holds_every_name_of_the_site_and_nothing_else(host: Recorded)
     assert ["names=example.com www.example.com example.org", "email=owner@example.com", "key=rsa4096"] == lines
 
 
+def test_without_an_address_of_its_own_a_site_shares_one_account_at_the_ca(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Recorded(monkeypatch, site("a.test"), site("b.test"))
+    assert {"email=webmaster@a.test"} == emails(host)
+    host = Recorded(monkeypatch, site("a.test"), site("b.test"))
+    host.fleet = Fleet(acme=Acme(email="ops@example.com"))
+    assert {"email=ops@example.com"} == emails(host)
+
+
+def emails(host: Recorded) -> set[str]:
+    text = "".join(contents(host.after(cert.requests)).values())
+    return set(re.findall(r"(?m)^email=.*", text))
+
+
 def test_the_program_understands_what_is_written_for_it(host: Recorded, tmp_path: Path) -> None:
     for path, text in contents(host.after(cert.program, cert.requests)).items():
         target = tmp_path / path.removeprefix("/")

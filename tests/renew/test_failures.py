@@ -141,6 +141,14 @@ def test_the_next_try_waits_1_10_100_minutes_then_a_day(place: Place, ca: Author
     assert not (place.state / "a.test.failed").exists()
 
 
+def test_a_next_try_that_only_a_wrong_clock_can_have_set_is_now(place: Place, ca: Authority) -> None:
+    place.ask("a.test")
+    place.deliver(ca.issue("a.test"))
+    place.state.mkdir(parents=True)
+    (place.state / "a.test.failed").write_text(f"count=4\nnext={int(time.time()) + 400 * 86400}\nkind=name\nwhy=no\n")
+    assert place.run().outcomes == {"a.test": "issued"}
+
+
 def test_who_names_it_tries_at_once_and_bootstrap_does_not(place: Place) -> None:
     place.ask("a.test")
     place.switch("lego.says", SAYINGS["unreachable"][0])
@@ -203,7 +211,7 @@ def test_an_account_that_the_ca_forgot_is_made_anew_once(place: Place, ca: Autho
 def test_lego_5_is_recognised(place: Place) -> None:
     place.ask("a.test")
     place.switch("lego-is-5")
-    assert "this lego is not version 4" in place.run().reasons["a.test"]
+    assert "this lego is not of version 4" in place.run().reasons["a.test"]
     assert place.orders() == []
 
 
