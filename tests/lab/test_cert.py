@@ -60,7 +60,7 @@ def wear_out(host: Machine, stranger: Stranger) -> str:
     """example.com's certificate is old: 5 of 90 days left, and served. Returns its fingerprint."""
     old = Authority("yesterday").issue(*EXAMPLE, age=85 * DAY, left=5 * DAY)
     host.put({f"{SHELF}/example.com.pem": old.pem}, 0o600)
-    host.check("gatehouse-renew --now kiosk.co.test && systemctl reload haproxy")
+    host.check(f"touch {SHELF}/example.com.pem && systemctl reload haproxy")  # newer than what lego left
     for _ in range(50):
         if served(stranger, host) == on_disk(host):
             break
