@@ -333,7 +333,7 @@ class Host:
             elif kind == "say":
                 self._busy(f"{label}: {text}")
             elif kind == "unjudged":
-                self.note(f"not judged: {text} is not installed yet")
+                self.note(f"not judged: {text}")
 
         answer = self.visit.send(box, change=not self.dry, tell=tell)
         if answer.code:

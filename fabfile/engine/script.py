@@ -97,9 +97,13 @@ def plan(changes: Sequence[Change], earlier: Sequence[Change], facts: Facts, dif
     """The script of a dry run: candidates are judged in a private view, former contents are read, nothing is touched.
 
     `earlier` are the file changes of the steps before in the same dry run: the checks see those as well.
-    `facts` are those of the host as it really is.
+    `facts` are those of the host as it really is.  Users, sites' directories, packages and passwords that would be made
+    before are not there for a check to see: one that fails then is told, and is no refusal.
     """
     box = _new()
+    unmade = [change for change in (*earlier, *changes) if isinstance(change, AddUser | Seed | Install | Run)]
+    if unmade:
+        box.lines.append("unmade=" + quoted([_several([change.summary for change in unmade])]))
     candidates = [change for change in changes if isinstance(change, PutFile | PutLink | Remove | Rename)]
     if diff:
         for change in candidates:

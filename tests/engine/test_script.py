@@ -119,6 +119,18 @@ def test_a_dry_run_touches_nothing() -> None:
     )
 
 
+def test_a_check_that_misses_what_a_dry_run_cannot_make_refuses_nothing() -> None:
+    candidate = put("/etc/x/f", check="check it")
+
+    after = script.plan(
+        [candidate], [AddUser("new", "/", "/bin/false"), AddUser("two", "/", "/bin/false")], known("/etc/x")
+    )
+    alone = script.plan([candidate], [put("/etc/x/earlier")], known("/etc/x"))
+
+    assert "unmade='user new and 1 more'" in after.lines
+    assert [] == [line for line in alone.lines if line.startswith("unmade=")]
+
+
 def test_a_dry_run_never_reads_a_secret() -> None:
     facts = known("/etc/x")
     facts.files["/etc/x/key"] = File("f", 0o600, "root", "root", 1, "1.0", "", "d")
