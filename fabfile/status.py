@@ -42,7 +42,7 @@ if [ -S /run/haproxy/admin.sock ]; then
         $2 != "FRONTEND" && $2 != "BACKEND" && NF > 20 && $1 !~ /^#/ { printf "server\t%s/%s %s\n", $1, $2, $18 }'
 fi
 if command -v varnishstat > /dev/null; then
-    varnishstat -1 -f MAIN.cache_hit -f MAIN.cache_miss 2> /dev/null | awk '{ printf "cache\t%s %s\n", $1, $2 }'
+    varnishstat -1 -t 2 -f MAIN.cache_hit -f MAIN.cache_miss 2> /dev/null | awk '{ printf "cache\t%s %s\n", $1, $2 }'
 fi
 for pool in /etc/php/*/fpm/pool.d/*.conf; do
     [ -e "$pool" ] || continue

@@ -25,6 +25,7 @@ def armed(label: str, apply: str, revert: str, args: Iterable[str], seconds: int
         [". ./prelude.sh"],
         {"prelude.sh": (SHELL / "prelude.sh").read_bytes(), "apply": apply.encode(), "revert": revert.encode()},
     )
+    box.add("memory")
     box.add("op", f"arm the way back ({seconds} s)")
     box.lines += [
         f"{{ printf '%s\\n' {quoted(['set -- ' + words])}; cat revert; }} > {KEPT}.new",

@@ -72,6 +72,7 @@ def look() -> Box:
 def apply(changes: Sequence[Change], facts: Facts, before: str = "") -> Box:
     """The script of a step.  `before` is the message under which /etc is committed as it was found."""
     box = _new()
+    box.add("memory")
     if before:
         box.add("op", "keep /etc as it was found")
         box.lines.append(ETCKEEPER.format(quoted([before])))

@@ -62,10 +62,9 @@ def test_a_run_that_changes_nothing_is_one_round_trip(vps: Machine) -> None:
 
 def test_it_opens_one_channel(vps: Machine) -> None:
     """sshd's own account: one connection, one session; sudo's: one command."""
-    since = vps.check("date '+%Y-%m-%d %H:%M:%S'").strip()
-    time.sleep(1)
+    cursor = vps.check("journalctl -q -n 1 --show-cursor | sed -n 's/^-- cursor: //p'").strip()
     vps.fab("bootstrap")
-    journal = vps.check(f"journalctl -q --since '{since}' -o cat")
+    journal = vps.check(f"journalctl --sync; journalctl -q --after-cursor '{cursor}' -o cat")
 
     assert 1 == len(re.findall(r"Accepted publickey for ops", journal))
     assert 1 == len(re.findall(r"ops : .*COMMAND=", journal))
@@ -78,7 +77,6 @@ def test_a_dry_run_of_everything_on_a_bare_host_changes_nothing(bare: Bare) -> N
     done = host.fab("--dry", "bootstrap")
 
     assert 0 == done.returncode, done.stderr
-    assert "0 kept" not in done.stdout
     assert re.search(r"(\d+) would change, 0 failed", done.stdout)
     assert before == (
         host.check(LISTING),
@@ -157,7 +155,7 @@ def test_mode_and_owner_stand_before_the_content(vps: Machine, engine) -> None: 
         assert "600 root:root" == vps.check("stat -c '%a %U:%G' /etc/gatehouse/test-secret").strip()
         assert "0" == vps.check("stat -c %s /tmp/seen").strip()
     finally:
-        vps.check(f"kill $(cat /run/watch.pid); rm -f /etc/gatehouse/test-secret {watch} /tmp/seen")
+        vps.check(f"kill $(cat /run/watch.pid); rm -f /etc/gatehouse/test-secret {watch} /tmp/seen; etckeeper commit test")
 
 
 def test_a_site_s_directory_is_made_as_its_user_and_never_touched_again(vps: Machine) -> None:
@@ -199,7 +197,7 @@ def test_a_revert_that_is_not_needed_never_fires(vps: Machine) -> None:
 
 
 def test_an_unknown_key_is_refused_with_its_fingerprint(lab: Lab, vps: Machine, tmp_path: Path) -> None:
-    directory = lab.describe(tmp_path)
+    directory = lab.describe(tmp_path, sites=lab.directory / "sites")
     (directory / "known_hosts").write_text("")
 
     refused = vps.fab("bootstrap", directory=directory)
@@ -216,7 +214,7 @@ def test_an_unknown_key_is_refused_with_its_fingerprint(lab: Lab, vps: Machine, 
 
 
 def test_a_changed_key_is_refused_and_never_enrolled(lab: Lab, vps: Machine, tmp_path: Path) -> None:
-    directory = lab.describe(tmp_path)
+    directory = lab.describe(tmp_path, sites=lab.directory / "sites")
     other = subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
     assert 0 == other.returncode
     kind, key, *_ = (tmp_path / "other.pub").read_text().split()
@@ -262,7 +260,7 @@ def test_another_system_is_refused_before_anything_is_touched(bare: Bare) -> Non
 
 
 def test_a_host_that_is_not_there_is_said_so(lab: Lab, vps: Machine, tmp_path: Path) -> None:
-    directory = lab.describe(tmp_path)
+    directory = lab.describe(tmp_path, sites=lab.directory / "sites")
     config = directory / "ssh_config"
     config.write_text(config.read_text().replace(f"HostName {vps.ip}\n", "HostName 127.0.0.1\n    Port 9\n", 1))
 
@@ -306,7 +304,7 @@ def test_a_second_operator_is_told_who_holds_the_host(vps: Machine, engine) -> N
         assert 0 == vps.fab("check").returncode
     finally:
         holder.kill()
-        holder.wait()
+        holder.communicate()
     time.sleep(0.5)
     assert 0 == vps.fab("bootstrap").returncode
 

@@ -3,10 +3,11 @@
 set -eu
 exec 3>&1 >> "$box/log" 2>&1
 home=/var/lib/gatehouse
-mkdir -p "$home/former" "$home/loaded"
 n=0
 
 fail() { printf '%s\n' "$*"; exit 1; }
+# memory: what the host remembers from run to run; a dry run has none to make.
+memory() { mkdir -p "$home/former" "$home/loaded"; }
 op() { n=$((n + 1)); : > "$box/log"; printf 'op\t%s\t%s\0' "$n" "$*" >&3; }
 say() { printf 'say\t%s\0' "$*" >&3; }
 trap 'code=$?; [ "$code" = 0 ] || printf "failed\t%s\t%s\n%s\0" "$n" "$code" "$(tail -n 25 "$box/log" | tr -d "\000")" >&3' EXIT
