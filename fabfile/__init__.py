@@ -10,6 +10,7 @@ from .engine import chapter
 ns = Collection(
     flows.bootstrap,
     flows.check,
+    flows.renew,
     flows.trust,
     status.status,
     *(chapter(module) for module in (system, firewall, cert, haproxy, varnish, site, php, apache, fail2ban)),

@@ -58,7 +58,7 @@ def configure(c, bantime=172800, findtime=60, maxretry=5):
     """
     bantime, findtime, maxretry = _limits(bantime=bantime, findtime=findtime, maxretry=maxretry)
     host = Host.of(c)
-    operators = operators_of(host)
+    operators = host.operators
     host.file(OPERATORS, "".join(f"{network}\n" for network in operators))
     for package, names in FILTERS.items():
         if package in host.facts.packages:
@@ -85,15 +85,6 @@ def start(c):
 
 
 STEPS = (install, configure, start)
-
-
-def operators_of(host: Host) -> list[str]:
-    """The networks that are never banned: those of fleet.yml, those remembered on the host, and your own address.
-
-    Each run adds to what is remembered, so that two operators do not undo one another.
-    """
-    texts = (*host.fleet.operators, *host.facts.operators, host.facts.client)
-    return sorted({str(ip_network(text)) for text in texts if text})
 
 
 def _limits(**wished: int) -> list[int]:
@@ -213,7 +204,7 @@ def ban(c, address, jail="recidive"):
     if not re.fullmatch(r"[a-z][a-z0-9-]*", jail):
         raise Refusal(f"--jail {jail}: must be the name of a jail\n  for example:  --jail sshd")
     host = Host.of(c)
-    own = [ip_network(text) for text in (*operators_of(host), *host.facts.addresses, "127.0.0.0/8", "::1")]
+    own = [ip_network(text) for text in (*host.operators, *host.facts.addresses, "127.0.0.0/8", "::1")]
     if any(address in network for network in own):
         raise Guarded(f"{address} is an operator's address or the host's own: not banned")
     jails, held, *_ = _asked(host, BAN, str(address), jail, "dry" if host.dry else "").splitlines()

@@ -65,16 +65,8 @@ def holds(live: Iterable[str], rules: Iterable[str]) -> bool:
     )
 
 
-def _operators(host: Host) -> list[str]:
-    """Every address that operators came from, and those that fleet.yml names."""
-    known = {
-        str(ip_network(text)) for text in (*host.fleet.operators, *host.facts.operators, host.facts.client) if text
-    }
-    return sorted(known)
-
-
 def _rules(host: Host) -> dict[int, list[str]]:
-    return {family: chain(family, host.facts.ssh_ports, _operators(host)) for family in RULES}
+    return {family: chain(family, host.facts.ssh_ports, host.operators) for family in RULES}
 
 
 @task
@@ -97,7 +89,7 @@ def install(c):
 def operators(c):
     """Remember the address that you come from, so that neither the rules nor a ban shut you out."""
     host = Host.of(c)
-    host.file(OPERATORS, "".join(f"{address}\n" for address in _operators(host)))
+    host.file(OPERATORS, "".join(f"{address}\n" for address in host.operators))
 
 
 @task

@@ -29,6 +29,12 @@ def bootstrap(c, json=False):  # noqa: ARG001  (the engine reads it)
     steps(c, *BOOTSTRAP)
 
 
+@query(help={"json": "print every outcome as JSON"})
+def renew(c, json=False):
+    """Renew every certificate of the host that is due; a name that fails stops nobody, and makes the exit code 1."""
+    cert.renew(c, "--all", json=json)
+
+
 @flow(help={"json": "print the outcome of every step as JSON"})
 def check(c, json=False):  # noqa: ARG001  (the engine reads it)
     """What would `bootstrap` change?  Shows it and touches nothing; exit code 2 when anything would change."""

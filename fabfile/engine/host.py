@@ -7,13 +7,12 @@ ends.  The first verb on a host takes the one look; after that every decision is
 from __future__ import annotations
 
 import base64
-import getpass
 import shlex
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,8 +61,7 @@ class Host:
         if key not in cls.known:
             config = getattr(c.config, "_runtime_ssh_path", None)
             fleet = find_fleet(Path(config) if config else None, None, Path.cwd())
-            who = f"{getpass.getuser()}@{socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"
-            cls.known[key] = cls(c.original_host, fleet, Visit(c, who), dry=bool(c.config.run.dry))
+            cls.known[key] = cls(c.original_host, fleet, Visit(c), dry=bool(c.config.run.dry))
         return cls.known[key]
 
     # ------------------------------------------------------------------ what is known
@@ -92,6 +90,15 @@ class Host:
                 "install Debian 13 on it",
             )
         return facts
+
+    @property
+    def operators(self) -> list[str]:
+        """The networks that must always get in: those of fleet.yml, those remembered on the host, and your own address.
+
+        Each run adds to what the host remembers, so that two operators do not undo one another.
+        """
+        texts = (*self.fleet.operators, *self.facts.operators, self.facts.client)
+        return sorted({str(ip_network(text)) for text in texts if text})
 
     # ------------------------------------------------------------------ the verbs
 
@@ -239,7 +246,7 @@ class Host:
             return
         self.report = Report(self.name, run, as_json)
         self.visit.trips = 0
-        self.visit.who = f"{self.visit.who.partition(': ')[0]}: {run}"
+        self.visit.who = f"{self.visit.me}: {run}"
         self._changed = False
         try:
             yield self.report

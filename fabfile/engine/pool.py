@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -40,10 +37,9 @@ def everywhere(
 
 
 def _visit(fleet: Fleet, name: str, ssh_config: Path | None, work: Callable[[Host], T]) -> T | Problem:
-    who = f"{getpass.getuser()}@{socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"
     try:
         with connect(name, ssh_config) as connection:
-            visit = Visit(connection, who)
+            visit = Visit(connection)
             try:
                 return work(Host(name, fleet, visit))
             finally:

@@ -8,9 +8,11 @@ opens.  A `Visit` is one raw channel of the connection with a root shell behind 
 from __future__ import annotations
 
 import base64
+import getpass
 import hashlib
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,11 +156,13 @@ class Answer:
 class Visit:
     """A root shell on the host over one channel; requests go to it one after another.
 
-    `trips` counts them: a request and its answer are one round trip.
+    `trips` counts them: a request and its answer are one round trip.  `who` is what a second operator is told.
     """
 
-    def __init__(self, c: Connection, who: str) -> None:
-        self.connection, self.who, self.trips = c, who, 0
+    def __init__(self, c: Connection) -> None:
+        self.connection, self.trips = c, 0
+        self.me = f"{getpass.getuser()}@{socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"
+        self.who = self.me
         self._channel: paramiko.Channel | None = None
 
     def send(self, box: Box, change: bool = False, tell: Callable[[str], None] = lambda _: None) -> Answer:

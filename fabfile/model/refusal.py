@@ -21,7 +21,7 @@ SHOWN = 25  # problems printed in full; a thousand lines would hide the first
 QUOTED_MAX = 80  # characters of a wrong value that are shown
 
 
-class Wrong(ValueError):  # noqa: N818  (a verdict on a value, never seen by a caller)
+class Wrong(ValueError):
     """
     A value that a grammar does not accept. Pydantic wraps it; the loader unwraps it.
 
@@ -61,7 +61,7 @@ class Problem:
         return tuple(f"  {what}:  {text}" for what, text in lines if text)
 
 
-class Refusal(Exception):  # noqa: N818  (it is the operator's word for it, not an internal fault)
+class Refusal(Exception):
     """The data is not accepted; nothing has been touched. `exit_code` is what fab and inv leave with."""
 
     exit_code = 2
