@@ -15,8 +15,8 @@ def users(c):
     """T1 PHP-FPM: a system user a site, with a group of its own, no password and no shell.
 
     T1 puts them all into `nobody`. Apache joins each site's group: the door to a site's tree is open for the two of
-    them alone, whatever modes the site gives its own files. A user of that name that is not the site's own stops
-    the step.
+    them alone, whatever modes the site gives its own files. A user of that name that is not the site's own, or a
+    stranger in its group, stops the step.
     """
     host = Host.of(c)
     for site in host.sites:
@@ -25,6 +25,11 @@ def users(c):
             raise Guarded(
                 f"{site} wants the user {site.owner}, which {host.name} has already, with the home {user.home}",
                 f"give the site another one in its file in sites/: owner: {site.owner[:28]}-web",
+            )
+        if members := {*host.facts.groups.get(site.owner, ())} - {APACHE, site.owner}:
+            raise Guarded(
+                f"the group {site.owner} of {site} has other members on {host.name}: {', '.join(sorted(members))}",
+                f"they could read the site; if that is a mistake: gpasswd --delete USER {site.owner}",
             )
         host.user(site.owner, home=site.root)
     host.user(APACHE, home="/var/www", groups=[site.owner for site in host.sites])

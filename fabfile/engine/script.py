@@ -166,8 +166,7 @@ def _segment(box: Box, number: str, changes: list[Change], facts: Facts) -> None
         match change:
             case AddUser(name, home, shell):
                 box.add("op", change.summary)
-                box.add("useradd", "--system", "--user-group", "--no-create-home",
-                        "--home-dir", home, "--shell", shell, name)  # fmt: skip
+                box.add("add_user", name, home, shell)
     for change in changes:
         match change:
             case JoinGroup(user, group):

@@ -45,6 +45,13 @@ def test_somebody_else_s_user_is_never_taken_for_the_site_s(monkeypatch: pytest.
         Recorded(monkeypatch, EXAMPLE, users=taken).after(site.users)
 
 
+def test_a_stranger_in_a_site_s_group_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = {"example-com": ("www-data", "shop-example-com"), "shop-example-com": ("www-data",)}
+
+    with pytest.raises(Guarded, match="has other members on vps: shop-example-com"):
+        Recorded(monkeypatch, EXAMPLE, SHOP, groups=groups).after(site.users)
+
+
 def test_the_door_to_a_tree_is_open_for_its_site_and_apache_alone(host: Recorded) -> None:
     made = {
         change.path.removeprefix("/var/www/example.com"): (change.mode, change.owner, change.group)

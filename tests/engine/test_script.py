@@ -112,7 +112,7 @@ def test_a_dry_run_touches_nothing() -> None:
         "seed",
         "load",
         "apt",
-        "useradd",
+        "add_user",
     }
     assert all(
         '"$box/view"' in line for line in box.lines if line.startswith(("install ", "mkdir ", "rm ", "mv ", "ln "))

@@ -592,11 +592,23 @@ def test_a_site_comes_goes_and_comes_back_with_its_files(host: Machine, fleet: C
         assert 1 == host.exec("test -e /etc/gatehouse/secrets/sessions/brief-test").rc
         assert 0 == host.exec(f"test -s /var/www/{domain}/public_html/_/who.php").rc
 
+        host.check("userdel brief-test")  # its group stays, since Apache is in it
         _web(host, with_it)
-        assert "brief-test" == json.loads(body(ask(host, domain, "/who.php")))["user"]
+        assert 200 == status(ask(host, domain, "/"))
     finally:
         _web(host, without)
-        host.exec(f"userdel brief-test; rm -rf /var/www/{domain}; find /etc -name '{domain}.conf.gone' -delete")
+        host.exec(
+            f"userdel brief-test; groupdel brief-test; rm -rf /var/www/{domain}; find /etc -name '{domain}.conf.gone' -delete"
+        )
+
+
+def test_a_dry_run_shows_a_new_site_and_makes_nothing(host: Machine, fleet: Callable[..., Path]) -> None:
+    done = host.fab("--dry", "site", "php", "apache", directory=fleet("new.test"))
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    for line in ("user new-test", "/etc/php/", "/etc/apache2/vhost.d/new.test.conf new"):
+        assert line in done.stdout
+    assert "" == host.exec("find /etc /var/www -name '*new.test*' -o -name '*new-test*'; grep new-test /etc/passwd").out
 
 
 def test_an_operator_switches_a_site_off_and_on(host: Machine) -> None:

@@ -47,6 +47,12 @@ apt() {
     done
 }
 
+# add_user NAME HOME SHELL: a system user with its own group, which may be left over from a user that was deleted.
+add_user() {
+    if getent group "$1"; then own=--gid=$1; else own=--user-group; fi
+    useradd --system "$own" --no-create-home --home-dir "$2" --shell "$3" "$1"
+}
+
 # stage DIRECTORY: a root-only place on the same file system, from which a rename is atomic.
 stage() { stage=$(mktemp -d "$1/.gatehouse.XXXXXXXX"); }
 
