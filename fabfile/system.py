@@ -51,7 +51,7 @@ def history(c):
 
 @task(help={"name": "the name that the host should have; without it, the present one stays"})
 def hostname(c, name=""):
-    """T2 step 2 wants a ServerName: give the host a name that it can look up itself (nss-myhostname)."""
+    """T2 step 2: give the host a name that it can look up itself (nss-myhostname); the tutorial edits ServerName alone."""
     host = Host.of(c)
     host.packages("libnss-myhostname")
     if name and name != host.facts.hostname:
@@ -71,7 +71,7 @@ def clock(c):
 
 @task
 def upgrades(c):
-    """T2 step 1, every day: security updates install themselves; needrestart tells what still runs the old code."""
+    """T2 step 1: security updates install themselves; needrestart tells what still runs the old code."""
     host = Host.of(c)
     host.packages("unattended-upgrades", "needrestart", "cron")
     host.template("/etc/apt/apt.conf.d/52gatehouse", check="apt-config dump")
