@@ -49,11 +49,11 @@ class Entry(NamedTuple):
 
 
 def guide_text() -> str:
-    """The guide: a table a tutorial; numbered steps are sorted, the others stand as `fab --list` has them."""
+    """The guide: a table a tutorial."""
     parts = ["# From the tutorials to the tasks\n\nWritten by `inv guide` from the tasks' own docstrings.\n"]
     entries = list(tutorial_entries())
     for tutorial, title in TUTORIALS.items():
-        rows = sorted((each for each in entries if each.tutorial == tutorial), key=lambda each: _numbers(each.step))
+        rows = _in_order([each for each in entries if each.tutorial == tutorial])
         parts.append(f"## {tutorial}: {title}\n\n| step | task | what it does | what differs, and why |")
         parts.append("| --- | --- | --- | --- |")
         parts += [f"| {row.step} | `{row.task}` | {row.what} | {row.difference} |" for row in rows]
@@ -81,8 +81,10 @@ def _cell(text: str) -> str:
     return re.sub(r"`[^`]*`|[<*_]", lambda found: found[0] if found[0][0] == "`" else "\\" + found[0], line)
 
 
-def _numbers(step: str) -> list[int]:
-    return [int(digits) for digits in re.findall(r"\d+", step)]
+def _in_order(entries: list[Entry]) -> list[Entry]:
+    """By the number of the step; what has none comes together, as the runbook comes to it."""
+    steps = [entry.step for entry in entries]
+    return sorted(entries, key=lambda entry: ([int(n) for n in re.findall(r"\d+", entry.step)], steps.index(entry.step)))
 
 
 ns = Collection(test, lint, guide, certificates(), lab=lab_tasks)
