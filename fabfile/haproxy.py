@@ -10,11 +10,11 @@ from csv import DictReader
 from typing import Any
 
 from .engine import Host, console, query, task
-from .model import Refusal
+from .model import Cache, Refusal
 
 UNIT = "/etc/systemd/system/haproxy.service.d/gatehouse.conf"
 CONFIG = "/etc/haproxy/haproxy.cfg"
-HOSTS = "/etc/haproxy/hosts.map"
+MAPS = "/etc/haproxy/hosts.map", "/etc/haproxy/cache.map", "/etc/haproxy/bypass.map"
 ERRORS = "/etc/haproxy/errors/"
 # A warning of today is a fault of tomorrow, so it is refused as well (management manual, -dW).
 CHECK = f"haproxy -c -dW -f {CONFIG}"
@@ -88,6 +88,7 @@ FORGEABLE = (
     "X-Remote-IP",
     "X-Rewrite-URL",
     "X-Scheme",
+    "X-Site-Cache",
     "X-Url-Scheme",
 )
 # What tells strangers which programs to look up (OWASP Secure Headers Project, "headers to remove").
@@ -113,8 +114,9 @@ def install(c):
 
 @task
 def hosts(c):
-    """T1 HAProxy: every name of every site, and which site it belongs to; no other name is answered."""
-    Host.of(c).template(HOSTS)
+    """T1 HAProxy: every name of every site, and what Varnish shall do with its pages; no other name is answered."""
+    for path in MAPS:
+        Host.of(c).template(path, normal=Cache())
 
 
 @task(
@@ -168,7 +170,7 @@ def start(c):
 
     Certificates are no reason for one: gatehouse-renew loads those itself, and compares what is served with the disk.
     """
-    Host.of(c).service("haproxy", restart_on=[UNIT], reload_on=[CONFIG, HOSTS, ERRORS], ready=READY)
+    Host.of(c).service("haproxy", restart_on=[UNIT], reload_on=[CONFIG, *MAPS, ERRORS], ready=READY)
 
 
 @query(help={"json": "print the same as JSON"})

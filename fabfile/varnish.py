@@ -7,12 +7,11 @@ root alone, at a socket of its own; and when Apache is down, what expired an hou
 from __future__ import annotations
 
 from .engine import Host, task
-from .model import Cache, Site
+from .model import Cache
 
 UNIT = "/etc/systemd/system/varnish.service.d/gatehouse.conf"
 NCSA = "/etc/systemd/system/varnishncsa.service"
 VCL = "/etc/varnish/gatehouse.vcl"
-SITES = "/etc/varnish/sites.vcl"
 # Compiled and loaded as root, who may read what the compiler wrote under any umask; nothing is left behind.
 CHECK = f"varnishd -j none -C -f {VCL}"
 # Varnish counts as active before it listens; its child runs once it does.
@@ -67,11 +66,9 @@ def configure(c):
     """T1 Varnish: from 8081 to 8080; cookies of statistics go, pictures and styles are kept.
 
     Tracking arguments of URLs (utm_source and the like) stay: a page may repeat its own address, so two addresses
-    are two pages. What differs from site to site is in a file of its own.
+    are two pages. What differs from site to site comes with each request, from HAProxy's maps (see haproxy.hosts).
     """
     host = Host.of(c)
-    special = [site for site in host.sites if site.cache != Cache()]
-    host.template(SITES, check=CHECK, special=special, normal=Cache(), named=named, beginning=beginning)
     host.template(
         VCL,
         check=CHECK,
@@ -89,17 +86,7 @@ def configure(c):
 @task
 def start(c):
     """T1 Varnish: run it now and at every boot; new VCL is loaded beside the old one, and nothing cached is lost."""
-    Host.of(c).service("varnish", restart_on=[UNIT], reload_on=[VCL, SITES], ready=READY)
-
-
-def named(message: str, site: Site) -> str:
-    """The VCL condition that `message` (req or bereq) is for one of the site's names."""
-    return " || ".join(f'{message}.http.Host == "{name}"' for name in site.names)
-
-
-def beginning(prefix: str) -> str:
-    """The regular expression for paths that begin with `prefix`, whose only special character is the dot."""
-    return "^" + prefix.replace(".", "[.]")
+    Host.of(c).service("varnish", restart_on=[UNIT], reload_on=[VCL], ready=READY)
 
 
 STEPS = (install, configure, start)

@@ -18,6 +18,8 @@ EXAMPLE = Site(domain="example.com")
 SHOP = Site(domain="kiosk.co.test", subdomains=("www", "shop"), aliases=("kiosk.test",))
 FACTS = Facts(system="debian", release="13", memory_mb=2048)
 Wish = Callable[..., list[Change]]
+Files = Callable[..., dict[str, str]]
+Sections = Callable[..., dict[str, list[str]]]
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def wish(monkeypatch: pytest.MonkeyPatch) -> Wish:
 
 
 @pytest.fixture
-def files(wish: Wish) -> Callable[..., dict[str, str]]:
+def files(wish: Wish) -> Files:
     def put(step: object, *sites: Site, **given: object) -> dict[str, str]:
         return {each.path: each.content.decode() for each in wish(step, *sites, **given) if isinstance(each, PutFile)}
 
@@ -45,7 +47,7 @@ def files(wish: Wish) -> Callable[..., dict[str, str]]:
 
 
 @pytest.fixture
-def config(files: Callable[..., dict[str, str]]) -> Callable[..., dict[str, list[str]]]:
+def config(files: Files) -> Sections:
     """The rendered configuration as sections: `frontend https from front` -> its lines."""
 
     def sections(*sites: Site, **given: object) -> dict[str, list[str]]:
@@ -60,9 +62,6 @@ def config(files: Callable[..., dict[str, str]]) -> Callable[..., dict[str, list
     return sections
 
 
-Sections = Callable[..., dict[str, list[str]]]
-
-
 def values(lines: list[str], key: str) -> list[str]:
     return [line.removeprefix(key + " ") for line in lines if line.startswith(key + " ")]
 
@@ -70,8 +69,8 @@ def values(lines: list[str], key: str) -> list[str]:
 # ---------------------------------------------------------------------- names
 
 
-def test_every_name_of_every_site_is_known_with_its_site_and_no_other(files: Callable[..., dict[str, str]]) -> None:
-    assert files(haproxy.hosts, EXAMPLE, SHOP)[haproxy.HOSTS].splitlines() == [
+def test_every_name_of_every_site_is_known_with_its_site_and_no_other(files: Files) -> None:
+    assert files(haproxy.hosts, EXAMPLE, SHOP)["/etc/haproxy/hosts.map"].splitlines() == [
         "example.com example.com",
         "www.example.com example.com",
         "kiosk.co.test kiosk.co.test",
@@ -81,11 +80,31 @@ def test_every_name_of_every_site_is_known_with_its_site_and_no_other(files: Cal
     ]
 
 
-def test_a_thousand_sites_are_a_thousand_lines_of_the_map_and_none_of_the_configuration(
-    config: Sections, files: Callable[..., dict[str, str]]
-) -> None:
-    many = [Site(domain=f"site{number}.example") for number in range(1000)]
-    assert len(files(haproxy.hosts, *many)[haproxy.HOSTS].splitlines()) == 2000
+def test_a_site_with_cache_settings_of_its_own_has_a_line_and_no_other_site_has(files: Files) -> None:
+    own = Site.model_validate({"domain": "own.test", "cache": {"ttl": 7, "keep_cookies": ("login", "PHPSESSID")}})
+    closed = Site.model_validate({"domain": "closed.test", "cache": {"grace": 20, "bypass": ("/admin/", "/a.b")}})
+    maps = files(haproxy.hosts, EXAMPLE, own, closed)
+    assert maps["/etc/haproxy/cache.map"].splitlines() == [
+        "own.test ttl=7 grace=3600 keep=login,PHPSESSID",
+        "closed.test ttl=120 grace=20 keep=",
+    ]
+    assert maps["/etc/haproxy/bypass.map"].splitlines() == ["closed.test/admin/ pass", "closed.test/a.b pass"]
+
+
+def test_without_sites_the_maps_are_there_and_empty(files: Files) -> None:
+    assert files(haproxy.hosts) == dict.fromkeys(haproxy.MAPS, "")
+
+
+def test_every_map_that_is_looked_into_is_written(config: Sections) -> None:
+    looked = {path for lines in config().values() for line in lines for path in re.findall(r"/\S+?\.map", line)}
+    assert looked == set(haproxy.MAPS)
+
+
+def test_a_thousand_sites_are_lines_of_the_maps_and_none_of_the_configuration(config: Sections, files: Files) -> None:
+    many = [
+        Site.model_validate({"domain": f"s{n}.test", "cache": {"ttl": n, "bypass": ("/admin/",)}}) for n in range(1000)
+    ]
+    assert [len(text.splitlines()) for text in files(haproxy.hosts, *many).values()] == [2000, 1000, 1000]
     assert config(*many) == config(EXAMPLE)
 
 
@@ -147,7 +166,14 @@ def test_what_only_a_proxy_may_say_is_forgotten_before_it_is_said(config: Sectio
         assert f"http-request del-header {header}" in rules
     forgotten = max(place for place, rule in enumerate(rules) if rule.startswith("http-request del-header"))
     said = {rule.split()[2]: place for place, rule in enumerate(rules) if rule.startswith("http-request set-header")}
-    assert set(said) == {"Host", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Request-ID"}
+    assert set(said) == {
+        "Host",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "X-Request-ID",
+        "X-Site-Cache",
+    }
     assert min(said.values()) > forgotten
     assert not any("option forwardfor" in line for lines in config(EXAMPLE).values() for line in lines)
 
@@ -187,7 +213,7 @@ def test_haproxy_waits_longer_than_varnish_which_waits_longer_than_the_slowest_p
 
 
 def test_every_page_that_haproxy_may_need_is_there_whole_and_says_nothing_about_us(
-    config: Sections, files: Callable[..., dict[str, str]]
+    config: Sections, files: Files
 ) -> None:
     put = files(haproxy.configure, EXAMPLE)
     named = {
@@ -222,7 +248,7 @@ def test_every_file_is_judged_with_warnings_as_faults(wish: Wish) -> None:
 def test_a_new_name_or_page_is_a_reload_and_never_a_restart_and_certificates_load_themselves(wish: Wish) -> None:
     [load] = wish(haproxy.start, facts=replace(FACTS, units={"haproxy.service": Unit("active", "enabled")}))
     assert isinstance(load, Load)
-    assert {haproxy.HOSTS, haproxy.CONFIG, haproxy.ERRORS} == set(load.reload_on)
+    assert {*haproxy.MAPS, haproxy.CONFIG, haproxy.ERRORS} == set(load.reload_on)
     assert load.restart_on == (haproxy.UNIT,)
 
 
