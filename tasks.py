@@ -84,7 +84,7 @@ def _cell(text: str) -> str:
 def _in_order(entries: list[Entry]) -> list[Entry]:
     """By the number of the step; what has none comes together, as the runbook comes to it."""
     steps = [entry.step for entry in entries]
-    return sorted(entries, key=lambda entry: ([int(n) for n in re.findall(r"\d+", entry.step)], steps.index(entry.step)))
+    return sorted(entries, key=lambda one: ([int(n) for n in re.findall(r"\d+", one.step)], steps.index(one.step)))
 
 
 ns = Collection(test, lint, guide, certificates(), lab=lab_tasks)
