@@ -51,7 +51,7 @@ def history(c):
 
 @task(help={"name": "the name that the host should have; without it, the present one stays"})
 def hostname(c, name=""):
-    """T2 step 2: give the host a name that it can look up itself (nss-myhostname); the tutorial edits ServerName alone."""
+    """T2 step 2: give the host a name that it can look up itself; the tutorial edits ServerName alone."""
     host = Host.of(c)
     host.packages("libnss-myhostname")
     if name and name != host.facts.hostname:
