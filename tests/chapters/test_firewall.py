@@ -1,0 +1,121 @@
+"""Firewall: one list for both families, SSH where it really is, and nothing done when it is in force already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fabfile import firewall
+from fabfile.engine.changes import Load, PutFile
+
+from .recording import Recorded, contents
+
+
+def live(family: int, *, ports: tuple[int, ...] = (22,), operators: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """What iptables-save says when our rules are in force, with a ban of fail2ban's before them."""
+    return (
+        "*filter",
+        ":INPUT DROP [12:345]",
+        ":GATEHOUSE - [0:0]",
+        ":f2b-sshd - [0:0]",
+        "-A INPUT -p tcp -m multiport --dports 22 -j f2b-sshd",
+        "-A INPUT -j GATEHOUSE",
+        *(f"-A GATEHOUSE {rule}" for rule in firewall.chain(family, ports, operators)),
+        "-A f2b-sshd -s 192.0.2.99/32 -j REJECT --reject-with icmp-port-unreachable",
+        "COMMIT",
+    )
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorded]:
+    def make(**known: Any) -> Recorded:
+        return Recorded(monkeypatch, ssh_ports=(22,), client="192.0.2.7", **known)
+
+    return make
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_is_open_is_what_the_tutorial_opens_and_then_drop(family: int) -> None:
+    rules = firewall.chain(family, (22,), ())
+
+    assert "-i lo -j ACCEPT" == rules[0]
+    assert "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT" == rules[1]
+    assert "-p tcp -m tcp --dport 22 -j ACCEPT" in rules
+    assert "-p tcp -m multiport --dports 80,443 -j ACCEPT" in rules
+    assert "-j DROP" == rules[-1]
+    assert 1 == sum(rule.endswith("-j DROP") and "INVALID" not in rule for rule in rules)
+
+
+def test_ssh_is_open_on_the_ports_that_it_really_has() -> None:
+    rules = firewall.chain(4, (2222, 22), ())
+
+    assert ["-p tcp -m tcp --dport 22 -j ACCEPT", "-p tcp -m tcp --dport 2222 -j ACCEPT"] == [
+        rule for rule in rules if rule.startswith("-p tcp -m tcp")
+    ]
+
+
+def test_an_operator_gets_in_by_its_own_family_alone() -> None:
+    operators = ("192.0.2.0/24", "2001:db8::/64")
+
+    assert "-s 192.0.2.0/24 -p tcp -m tcp --dport 22 -j ACCEPT" in firewall.chain(4, (22,), operators)
+    assert "-s 2001:db8::/64 -p tcp -m tcp --dport 22 -j ACCEPT" in firewall.chain(6, (22,), operators)
+    assert [] == [rule for rule in firewall.chain(4, (22,), operators) if "2001:db8" in rule]
+
+
+def test_without_neighbour_discovery_there_is_no_ipv6() -> None:
+    assert "-p ipv6-icmp -j ACCEPT" in firewall.chain(6, (22,), ())
+
+
+def test_rules_in_force_are_known_with_bans_before_them() -> None:
+    assert firewall.holds(live(4), firewall.chain(4, (22,), ()))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda rules: [line.replace(":INPUT DROP", ":INPUT ACCEPT") for line in rules],
+        lambda rules: [line for line in rules if line != "-A INPUT -j GATEHOUSE"],
+        lambda rules: [line for line in rules if "--dport 22" not in line],
+        lambda rules: [*rules[:-1], "-A GATEHOUSE -p tcp -m tcp --dport 3306 -j ACCEPT"],
+        lambda rules: [],
+    ],
+)
+def test_anything_less_or_more_is_noticed(broken: Callable[[list[str]], list[str]]) -> None:
+    assert not firewall.holds(broken(list(live(4))), firewall.chain(4, (22,), ()))
+
+
+def test_what_is_in_force_is_left_alone(host: Callable[..., Recorded]) -> None:
+    there = host(rules4=live(4, operators=("192.0.2.7/32",)), rules6=live(6))
+    there.after(firewall.apply)
+
+    assert [] == there._done
+
+
+def test_what_is_not_in_force_is_loaded_under_guard(host: Callable[..., Recorded]) -> None:
+    bare = host()
+    bare.after(firewall.apply)
+
+    assert ["load the rules"] == bare._done
+
+
+def test_the_files_for_the_next_boot_say_the_same_and_are_judged(host: Callable[..., Recorded]) -> None:
+    changes = host().after(firewall.persist)
+    files = contents(changes)
+
+    for family, path in firewall.RULES.items():
+        rules = firewall.chain(family, (22,), ("192.0.2.7/32",))
+        assert rules == [line.removeprefix("-A GATEHOUSE ") for line in files[path].splitlines() if "-A GATE" in line]
+        assert 1 == files[path].count("*filter")
+        assert "*nat" not in files[path]
+    assert {
+        f"{tool} --test {path}" for tool, path in zip(("iptables-restore", "ip6tables-restore"), files, strict=True)
+    } == {change.check for change in changes if isinstance(change, PutFile)}
+    assert ["netfilter-persistent.service"] == [change.unit for change in changes if isinstance(change, Load)]
+
+
+def test_operators_are_remembered_and_never_forgotten(host: Callable[..., Recorded]) -> None:
+    there = host(operators=("203.0.113.5/32",))
+
+    assert {"/etc/gatehouse/operators": "192.0.2.7/32\n203.0.113.5/32\n"} == contents(there.after(firewall.operators))
