@@ -240,7 +240,11 @@ def test_bans_survive_the_firewall_and_a_restart_and_no_rule_is_there_twice(host
     for address in addresses:
         assert host.fab("fail2ban.ban", address).returncode == 0
     try:
-        for event in ("systemctl restart netfilter-persistent", "systemctl reload fail2ban", "systemctl restart fail2ban"):
+        for event in (
+            "systemctl restart netfilter-persistent",
+            "systemctl reload fail2ban",
+            "systemctl restart fail2ban",
+        ):
             host.check(event)
             _fab(host, "firewall")
             for tool, address in zip(("iptables", "ip6tables"), addresses, strict=True):
@@ -358,15 +362,17 @@ def _install(machine: Machine, *packages: str) -> None:
 
 def _guess(stranger: Stranger, machine: Machine, jail: str) -> None:
     """Both families fail at this daemon, each from an address of its own: the jail finds just them."""
-    guess = "timeout 12 curl -s -o /dev/null --max-time 10 --interface {} {} </dev/null"
     attacker = Attacker(stranger)
+    places = {4: machine.ip, 6: f"[{machine.ip6}]"}
+    tries = [
+        f"curl -s --max-time 20 --interface {attacker.own[family]} {GUESSES[jail].format(places[family])} &"
+        for family in (4, 6)
+        for _ in range(6)
+    ]
     try:
-        for family, place in ((4, machine.ip), (6, f"[{machine.ip6}]")):
-            tries = " & ".join([guess.format(attacker.own[family], GUESSES[jail].format(place))] * 6)
-            stranger.exec(f"{tries} & wait", timeout=60)
+        stranger.exec(f"( {' '.join(tries)} ) < /dev/null > /dev/null 2>&1")
         held = f"fail2ban-client get {jail} banip"
-        assert eventually(lambda: set(attacker.own.values()) <= set(machine.check(held).split())), machine.check(
-            f"fail2ban-client status {jail}"
-        )
+        found = eventually(lambda: set(attacker.own.values()) <= set(machine.check(held).split()), 40)
+        assert found, machine.check(f"fail2ban-client status {jail}")
     finally:
         attacker.leave()
