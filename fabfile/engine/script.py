@@ -139,7 +139,7 @@ def _barrier(box: Box, change: Change) -> None:
     box.add("op", change.summary)
     match change:
         case Install(names):
-            box.add("apt", "install", "--no-install-recommends", *names)
+            box.add("packages", *names)
         case Run(_, script, args, name, on):
             boxed = box.keep(f"run-{len(box.files)}", script.encode())
             if on:

@@ -53,6 +53,12 @@ add_user() {
     useradd --system "$own" --no-create-home --home-dir "$2" --shell "$3" "$1"
 }
 
+# packages NAME...: installed without what they merely recommend; a host that never fetched its lists does so first.
+packages() {
+    ls /var/lib/apt/lists/*_Packages* || apt update
+    apt install --no-install-recommends "$@"
+}
+
 # stage DIRECTORY: a root-only place on the same file system, from which a rename is atomic.
 stage() { stage=$(mktemp -d "$1/.gatehouse.XXXXXXXX"); }
 
