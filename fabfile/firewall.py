@@ -33,6 +33,8 @@ for family in 4 6; do
     tool=iptables; [ "$family" = 4 ] || tool=ip6tables
     "$tool-restore" < "/var/lib/gatehouse/rules.former$family"
 done
+# The former rules are older than the newest bans; fail2ban knows them all.
+! systemctl -q is-active fail2ban || systemctl restart fail2ban
 """
 
 

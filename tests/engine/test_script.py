@@ -112,6 +112,7 @@ def test_a_dry_run_touches_nothing() -> None:
         "seed",
         "load",
         "apt",
+        "packages",
         "add_user",
     }
     assert all(
