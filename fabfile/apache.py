@@ -13,6 +13,7 @@ SERVER = f"{ROOT}/conf-available/gatehouse.conf"
 MACRO = f"{ROOT}/conf-available/vhost.conf"
 FIRST = f"{ROOT}/sites-available/gatehouse.conf"
 VHOSTS = f"{ROOT}/vhost.d"
+UNIT = "/etc/systemd/system/apache2.service.d/gatehouse.conf"
 CHECK = "apache2ctl -t"
 
 LOADED = """
@@ -65,12 +66,13 @@ def vhosts_of(site: Site) -> tuple[VHost, ...]:
 
 @task
 def install(c):
-    """T1 Apache, T2 step 2: the package, on 127.0.0.1:8080 from its first second.
+    """T1 Apache, T2 step 2: the package, on 127.0.0.1:8080 and in its sandbox from its first second.
 
     Debian starts it on port 80 of every address the moment it is installed, so the port comes first.
     """
     host = Host.of(c)
     host.template(PORTS, check=CHECK)
+    host.template(UNIT)
     host.packages("apache2")
     host.directory(ROOT, mode=0o750)
 
@@ -161,9 +163,9 @@ def enable(c, site):
 
 
 def _serve(host: Host) -> None:
-    """A reload takes everything but another MPM, which wants a restart."""
+    """A reload takes everything but another MPM or another sandbox, which want a restart."""
     mpm = [f"{ROOT}/mods-enabled/mpm_{name}.load" for name in ("event", "prefork", "worker")]
-    host.service("apache2", reload_on=[ROOT + "/"], restart_on=mpm, ready=READY)
+    host.service("apache2", reload_on=[ROOT + "/"], restart_on=[UNIT, *mpm], ready=READY)
 
 
 def _vhost(host: Host, site: str) -> str:

@@ -59,7 +59,7 @@ def install(c):
     if not _served(host):
         host.note("no site runs PHP")
         return
-    php = _version(host)
+    php = version(host)
     host.packages(f"php{php}-fpm", *(f"php{php}-{name}" for name in EXTENSIONS))
 
 
@@ -72,7 +72,7 @@ def configure(c, opcache_mb=128):
     host = Host.of(c)
     if not _installed(host):
         return
-    php = _version(host)
+    php = version(host)
     check = _check(php)
     host.template(FPM + "/conf.d/99-gatehouse.ini", check=check, php=php, opcache_mb=int(opcache_mb))
     workers = max(8, host.facts.memory_mb * 3 // 4 // 64)
@@ -126,7 +126,7 @@ def pools(c):
     host = Host.of(c)
     if not _installed(host):
         return
-    php = _version(host)
+    php = version(host)
     fpm, check = FPM.format(php=php), _check(php)
     wanted = {f"{fpm}/pool.d/gatehouse.conf", f"{fpm}/pool.d/www.conf"}
     for site in _served(host):
@@ -152,7 +152,7 @@ def start(c):
     host = Host.of(c)
     if not _installed(host):
         return
-    php = _version(host)
+    php = version(host)
     fpm = FPM.format(php=php)
     host.service(
         f"php{php}-fpm.service",
@@ -168,10 +168,10 @@ def _served(host: Host) -> tuple[Site, ...]:
 
 def _installed(host: Host) -> bool:
     """Whether there is, or in a dry run would be, an FPM to set up."""
-    return f"php{_version(host)}-fpm" in host.facts.packages
+    return f"php{version(host)}-fpm" in host.facts.packages
 
 
-def _version(host: Host) -> str:
+def version(host: Host) -> str:
     """Debian's PHP; raises Refusal for sites that want another one, before anything is touched."""
     php = DEBIAN[host.facts.release]
     wrong = [site for site in _served(host) if site.php and site.php.version not in (None, php)]
