@@ -23,6 +23,7 @@ debian() {
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing+=("$package")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || { say "missing: ${missing[*]}; install them, or run this as root"; exit 1; }
     say "installing ${missing[*]}"
     if [ -e "$policy" ]; then policy=; else printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 0755 "$policy"; fi
     apt-get update -qq
@@ -47,10 +48,13 @@ engine_answers() { .venv/bin/python -c 'import docker; docker.from_env().ping()'
 
 # A Docker Engine: the one that answers, else Debian's; then `started` is set, and .lab/engine says how to stop it.
 engine() {
-    debian mmdebstrap
+    debian mmdebstrap debian-archive-keyring
+    # mmdebstrap uses the mirrors of this machine's apt, and which is whose stands in apt's lists.
+    ls /var/lib/apt/lists/*Release >/dev/null 2>&1 || apt-get update -qq
     engine_answers && return
     command -v dockerd >/dev/null || debian docker.io
     say "starting the Docker Engine"
+    # shellcheck disable=SC2034  # scripts/test asks
     started=yes
     rm -f .lab/engine
     if [ -d /run/systemd/system ]; then
