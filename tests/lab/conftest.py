@@ -31,15 +31,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def lab(pytestconfig: pytest.Config) -> Iterator[Lab]:
-    """A lab that is up, with the sites example.com and kiosk.co.test; taken away at the end, unless --keep-lab."""
+    """A new lab with the sites example.com and kiosk.co.test, taken away at the end; --keep-lab keeps and reuses it."""
+    keep = pytestconfig.getoption("--keep-lab")
     lab = Lab(Path(os.environ.get("GATEHOUSE_LAB", CHECKOUT / ".lab" / "tests")))
+    if not keep:
+        lab.down()  # what a run that was killed has left
     sites = lab.directory / "sites"
     sites.mkdir(parents=True, exist_ok=True)
     (sites / "example.com.yml").write_bytes((CHECKOUT / "sites" / "example.com.yml").read_bytes())
     (sites / "kiosk.co.test.yml").write_text(SECOND_SITE)
     lab.up()
     yield lab
-    if not pytestconfig.getoption("--keep-lab"):
+    if not keep:
         lab.down()
 
 
