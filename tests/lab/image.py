@@ -7,6 +7,7 @@ made once for each content: its tag holds a digest of this recipe, so an edited 
 import hashlib
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,8 @@ def ensure(client: docker.DockerClient, images: tuple[Image, ...] = IMAGES) -> N
         return
     if not shutil.which("mmdebstrap"):
         raise LabError("mmdebstrap is missing (apt-get install mmdebstrap; scripts/demo and scripts/test do it)")
+    names = ", ".join(image.name for image in missing)
+    print(f"making the images {names} from Debian's packages: once, about a minute", file=sys.stderr, flush=True)
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda image: _make(client, image), missing))
 
