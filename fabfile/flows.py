@@ -26,6 +26,7 @@ BOOTSTRAP = (
 @flow(help={"json": "print the outcome of every step as JSON"})
 def bootstrap(c, json=False):  # noqa: ARG001  (the engine reads it)
     """From a bare Debian host to one that serves HTTPS sites.  Again: it changes nothing, in about a second."""
+    php.version(Host.of(c))
     steps(c, *BOOTSTRAP)
 
 
@@ -40,6 +41,7 @@ def check(c, json=False):  # noqa: ARG001  (the engine reads it)
     """What would `bootstrap` change?  Shows it and touches nothing; exit code 2 when anything would change."""
     host = Host.of(c)
     host.dry = True
+    php.version(host)
     steps(c, *BOOTSTRAP)
     if host.report and any(line.outcome == "would change" for line in host.report.lines):
         raise Exit(code=2)

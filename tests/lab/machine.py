@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import shlex
+import struct
 import subprocess
 import sys
 import tarfile
@@ -67,9 +68,25 @@ class Machine:
         """
         given = base64.b64encode(stdin.encode()).decode()
         script = f"printf %s {given} | base64 -d | ({command}\n)" if stdin else command
-        line = ["timeout", "--kill-after=3", str(timeout), "sh", "-c", script]
-        code, (out, err) = self.container.exec_run(line, demux=True, user=user)
-        return Result(code, (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace"))
+        code, out, err = self.run(["timeout", "--kill-after=3", str(timeout), "sh", "-c", script], user)
+        return Result(code, out.decode(errors="replace"), err.decode(errors="replace"))
+
+    def run(self, line: list[str], user: str = "root") -> tuple[int, bytes, bytes]:
+        """Run a program on the host: its exit code and both streams.
+
+        Not docker-py's exec_run: it asks for an upgraded connection and reads past the buffer of the answer's head, so
+        on a busy machine the first output is lost (32 of 500 with six busy loops beside it; this way 0 of 500).
+        """
+        api = self.container.client.api
+        number = api.exec_create(self.container.id, line, user=user)["Id"]
+        answer = api.post(api._url("/exec/{0}/start", number), json={"Detach": False, "Tty": False}, timeout=None)
+        answer.raise_for_status()
+        streams, rest = {1: b"", 2: b""}, answer.content
+        while rest:
+            kind, size = struct.unpack(">BxxxL", rest[:8])
+            streams[kind] += rest[8 : 8 + size]
+            rest = rest[8 + size :]
+        return api.exec_inspect(number)["ExitCode"], streams[1], streams[2]
 
     def check(self, command: str, stdin: str = "", user: str = "root", timeout: float = 120) -> str:
         """The same for a command that must succeed: its standard output. Raises LabError when it fails."""
@@ -168,5 +185,5 @@ class _Backend(BaseBackend):  # type: ignore[misc]  # testinfra has no type hint
 
     def run(self, command: str, *args: str, **_options: Any) -> CommandResult:
         line = self.get_command(command, *args)
-        code, (out, err) = self._machine.container.exec_run(["sh", "-c", line], demux=True)
-        return self.result(code, self.encode(line), out or b"", err or b"")
+        code, out, err = self._machine.run(["sh", "-c", line])
+        return self.result(code, self.encode(line), out, err)

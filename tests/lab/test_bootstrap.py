@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -33,7 +34,7 @@ def host(request: pytest.FixtureRequest) -> Machine:
 
 
 @pytest.fixture
-def who(host: Machine) -> str:
+def who(host: Machine) -> Iterator[str]:
     """A page of the site's own program, put there as the site's user."""
     user = "setpriv --reuid example-com --regid example-com --clear-groups"
     path = "/var/www/example.com/public_html/_/who.php"
