@@ -313,7 +313,7 @@ class Host:
         """A dry run: what would be judged is judged, what would be replaced is shown."""
         box = script.plan(pending, self._planned, self._real)
         self._planned += pending
-        if len(box.lines) == 1:
+        if not box.lines:
             return
         answer = self._send(box)
         former: dict[str, bytes] = {}

@@ -94,24 +94,27 @@ def apply(changes: Sequence[Change], facts: Facts, before: str = "") -> Box:
     return box
 
 
-def plan(changes: Sequence[Change], earlier: Sequence[Change], facts: Facts, diff: bool = True) -> Box:
+def plan(changes: Sequence[Change], earlier: Sequence[Change], facts: Facts) -> Box:
     """The script of a dry run: candidates are judged in a private view, former contents are read, nothing is touched.
 
-    `earlier` are the file changes of the steps before in the same dry run: the checks see those as well.
-    `facts` are those of the host as it really is.  Users, sites' directories, packages and passwords that would be made
-    before are not there for a check to see: one that fails then is told, and is no refusal.
+    `earlier` are the changes of the steps before in the same dry run: the checks see their files as well.  `facts` are
+    those of the host as it really is.  Users, sites' directories, packages and passwords that would be made before are
+    not there for a check to see: one that fails then is told, and is no refusal.  Without a candidate the box is empty.
     """
+    seen, candidates = (
+        [change for change in some if isinstance(change, PutFile | PutLink | Remove | Rename)]
+        for some in (earlier, changes)
+    )
+    if not candidates:
+        return Box()
     box = _new()
     unmade = [change for change in (*earlier, *changes) if isinstance(change, AddUser | Seed | Install | Run)]
     if unmade:
         box.lines.append("unmade=" + quoted([_several([change.summary for change in unmade])]))
-    candidates = [change for change in changes if isinstance(change, PutFile | PutLink | Remove | Rename)]
-    if diff:
-        for change in candidates:
-            now = facts.files.get(change.path)
-            if now and now.kind == "f" and not (isinstance(change, PutFile) and change.secret):
-                box.add("was", change.path)
-    seen = [change for change in earlier if isinstance(change, PutFile | PutLink | Remove | Rename)]
+    for change in candidates:
+        now = facts.files.get(change.path)
+        if now and now.kind == "f" and not (isinstance(change, PutFile) and change.secret):
+            box.add("was", change.path)
     _judge(box, "view", candidates, [*seen, *candidates], facts)
     return box
 

@@ -270,6 +270,43 @@ def test_a_host_that_is_not_there_is_said_so(lab: Lab, vps: Machine, tmp_path: P
     assert "try: ssh" in refused.stderr
 
 
+# ---------------------------------------------------------------------- trouble on the way
+
+
+def test_a_full_disk_is_named_and_the_old_file_stays(vps: Machine) -> None:
+    program = "/usr/local/sbin/gatehouse-renew"
+    listing = f"sha256sum {program}; ls -lA /usr/local/sbin"
+    vps.check(f"cp -a {program} /run/kept && echo '# by hand' >> /run/kept")
+    vps.check(f"mount -t tmpfs -o size=48k tmpfs /usr/local/sbin && cp -a /run/kept {program}")
+    try:
+        before = vps.check(listing)
+
+        failed = vps.fab("cert.program")
+
+        assert 1 == failed.returncode, failed.stdout
+        assert "No space left on device" in failed.stderr
+        assert "next: fab -H vps cert.program" in failed.stderr
+        assert before == vps.check(listing)
+    finally:
+        vps.check("umount /usr/local/sbin; rm /run/kept")
+    assert 0 == vps.fab("check").returncode
+
+
+def test_another_apt_at_work_is_waited_for(bare: Bare) -> None:
+    host = bare()
+    hold = (
+        "use Fcntl; open(F, '+>', '/var/lib/dpkg/lock-frontend');"
+        "fcntl(F, F_SETLK, pack('ssx4qql', F_WRLCK, 0, 0, 0, 0)); sleep 8"
+    )
+    host.check(f'perl -e "{hold}" > /dev/null 2>&1 & sleep 0.5')
+    began = time.monotonic()
+
+    done = host.fab("system.hostname")
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert time.monotonic() - began > 6
+
+
 # ---------------------------------------------------------------------- one at a time, and its history
 
 

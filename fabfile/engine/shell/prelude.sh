@@ -10,7 +10,12 @@ fail() { printf '%s\n' "$*"; exit 1; }
 memory() { mkdir -p "$home/former" "$home/loaded"; }
 op() { n=$((n + 1)); : > "$box/log"; printf 'op\t%s\t%s\0' "$n" "$*" >&3; }
 say() { printf 'say\t%s\0' "$*" >&3; }
-trap 'code=$?; [ "$code" = 0 ] || printf "failed\t%s\t%s\n%s\0" "$n" "$code" "$(tail -n 25 "$box/log" | tr -d "\000")" >&3' EXIT
+ended() {
+    code=$?
+    [ "$code" = 0 ] || printf 'failed\t%s\t%s\n%s\0' "$n" "$code" "$(tail -n 25 "$box/log" | tr -d '\000')" >&3
+    [ -z "${stage-}" ] || rm -rf "$stage"
+}
+trap ended EXIT
 
 # progress COMMAND...: each line that it prints is shown as it comes; its exit code is kept.
 progress() {
