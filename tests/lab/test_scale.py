@@ -11,7 +11,7 @@ import pytest
 
 from .conftest import Bare
 from .lab import Lab
-from .machine import Machine, Stranger
+from .machine import Stranger
 
 FEW, MANY = 10, 200
 
@@ -26,8 +26,8 @@ def answers(stranger: Stranger, scheme: str, names: Iterable[str]) -> list[str]:
 
 
 @pytest.fixture
-def grown(lab: Lab, bare: Bare, tmp_path: Path) -> tuple[Machine, Callable[[int], dict[str, Any]]]:
-    """A fresh host, and how to let it have a number of sites: the account of the bootstrap that made them."""
+def grown(lab: Lab, bare: Bare, tmp_path: Path) -> Callable[[int], dict[str, Any]]:
+    """Lets a fresh host have a number of sites: the account of the bootstrap that made them."""
     host = bare()
     sites = tmp_path / "sites"
     sites.mkdir()
@@ -42,28 +42,27 @@ def grown(lab: Lab, bare: Bare, tmp_path: Path) -> tuple[Machine, Callable[[int]
         told["code"] = done.returncode
         return told
 
-    return host, bootstrap
+    return bootstrap
 
 
 def test_two_hundred_sites(
-    grown: tuple[Machine, Callable[[int], dict[str, Any]]],
+    grown: Callable[[int], dict[str, Any]],
     stranger: Stranger,
     record_property: Callable[[str, object], None],
 ) -> None:
     """The times are noted for a reader and not judged here: scripts/bench compares them within one run."""
-    host, bootstrap = grown
-    first = bootstrap(FEW)
+    first = grown(FEW)
     assert 0 == first["code"], first
-    few = bootstrap(FEW)
+    few = grown(FEW)
 
-    added = bootstrap(MANY)
+    added = grown(MANY)
 
     assert 0 == added["code"], [step for step in added["steps"] if step["outcome"] == "failed"]
     changed = [step for step in added["steps"] if step["outcome"] == "changed"]
     # The look, the history of /etc, and a script a step; a step that makes passwords looks at them before it goes on.
     assert added["round_trips"] <= len(changed) + 3
 
-    many = bootstrap(MANY)
+    many = grown(MANY)
 
     assert [] == [step for step in many["steps"] if step["outcome"] != "kept"]
     assert 1 == few["round_trips"] == many["round_trips"]
