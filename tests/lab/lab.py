@@ -184,11 +184,10 @@ class Lab:
         (target / "fleet.yml").write_text(text)
         return target
 
-    @staticmethod
-    def _sites(target: Path) -> Path:
-        """The sites beside the files, when a test put some there, else the checkout's."""
-        own = target / "sites"
-        return own if own.is_dir() else CHECKOUT / "sites"
+    def _sites(self, target: Path) -> Path:
+        """The sites beside the files, else the lab's own, where tests put some, else the checkout's."""
+        places = (directory / "sites" for directory in (target, self.directory))
+        return next((place for place in places if place.is_dir()), CHECKOUT / "sites")
 
     # Docker
 
