@@ -1,0 +1,175 @@
+"""Varnish behind HAProxy, with real clients on both releases: what is kept, for whom, how long. (T1, "Varnish")"""
+
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from .machine import Machine, Stranger
+from .visitor import FORGED, HSTS, ROOM, Visitor, equipped, new_page, stopped
+
+
+@pytest.fixture(scope="module", params=["vps", "vps12"])
+def host(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    with equipped(request.getfixturevalue(request.param)) as machine:
+        yield machine
+
+
+@pytest.fixture
+def ask(stranger: Stranger, host: Machine) -> Visitor:
+    return Visitor(stranger, host)
+
+
+@pytest.fixture
+def page() -> str:
+    return new_page()
+
+
+# ---------------------------------------------------------------------- cache
+
+
+def test_the_second_request_is_a_hit_also_with_cookies_of_statistics(ask: Visitor, page: str) -> None:
+    first, second = ask(page), ask(page, "-b", "_ga=GA1.1; _gid=2; __utma=3; _fbp=4; _ga_AB12=5")
+    assert (first.cache, second.cache) == ("MISS", "HIT")
+    assert first.body == second.body
+    assert int(second.headers["age"][0]) < 60
+
+
+def test_cookies_of_the_site_pass_and_those_of_statistics_do_not_get_through(ask: Visitor, page: str) -> None:
+    answer = ask(page, "-b", "_ga=1; PHPSESSID=abc; _gid=2")
+    assert (answer.cache, answer.seen["HTTP_COOKIE"]) == ("PASS", "PHPSESSID=abc")
+
+
+@pytest.mark.parametrize(
+    "said", ["&cc=private", "&cc=no-store", "&cc=no-cache", "&cc=max-age%3D0", "&cookie", "&status=302&to"]
+)
+def test_what_is_for_one_visitor_is_never_kept(ask: Visitor, page: str, said: str) -> None:
+    first, second = ask(page + said), ask(page + said)
+    assert (first.cache, second.cache) == ("MISS", "MISS")
+    assert first.body != second.body
+
+
+def test_who_shows_a_password_or_writes_passes_by(ask: Visitor, page: str) -> None:
+    assert ask(page).cache == "MISS"
+    assert ask(page, "-u", "a:b").cache == "PASS"
+    assert ask(page, "-d", "a=b").cache == "PASS"
+    assert ask(page, "-X", "PROPFIND").cache == "PASS"
+    assert ask(page).cache == "HIT"
+
+
+def test_pictures_and_styles_are_kept_whatever_cookie_comes_along(ask: Visitor) -> None:
+    once = f"https://example.com/front.css?{time.monotonic_ns()}"
+    assert [ask(once, "-b", f"PHPSESSID={n}").cache for n in range(2)] == ["MISS", "HIT"]
+
+
+def test_a_script_does_not_become_a_picture_by_what_stands_behind_it(ask: Visitor) -> None:
+    answer = ask(f"https://example.com/front.php/x.css?{time.monotonic_ns()}", "-b", "PHPSESSID=abc")
+    assert answer.cache == "PASS"
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_an_error_is_forgotten_within_seconds(ask: Visitor, page: str, status: int) -> None:
+    url = f"{page}&status={status}"
+    assert ask(url).cache == "MISS"
+    time.sleep(6)
+    assert ask(url).cache == "MISS"
+
+
+@pytest.mark.parametrize("forged", [*FORGED, "X-Forwarded-Scheme: http", "X-Host: evil", "Range: bytes=0-1"])
+def test_what_one_client_says_never_changes_what_the_next_one_gets(ask: Visitor, page: str, forged: str) -> None:
+    ask(page, "-H", forged)
+    clean = ask(page)
+    assert clean.status == 200
+    assert not re.search(r"evil|9\.9\.9\.9|OVERRIDE", clean.body)
+    assert clean.seen["HTTP_X_FORWARDED_PROTO"] == "https"
+
+
+def test_a_body_in_a_get_is_not_part_of_the_page(ask: Visitor, page: str) -> None:
+    ask(page, "-X", "GET", "-d", "status=500")
+    assert ask(page).status == 200
+
+
+# ---------------------------------------------------------------------- purging and grace
+
+
+def purge(host: Machine, url: str, user: str = "root") -> str:
+    """The status and the count that a purge at the host's own socket is answered with."""
+    host.check("command -v curl || apt-get install -qy --no-install-recommends curl")
+    done = host.exec(
+        f"curl -sS -D - -o /dev/null -X PURGE --unix-socket /run/varnish/purge.sock '{url}' > /tmp/purged && "
+        "tr -d '\\r' < /tmp/purged | awk '/^HTTP/ {status = $2} /^X-Purged:/ {count = $2} END {print status, count}'",
+        user=user,
+    )
+    return done.out.strip() if done.rc == 0 else f"refused: {done.err}"
+
+
+def test_root_purges_a_page_and_is_told_when_there_was_none(ask: Visitor, page: str) -> None:
+    plain = page.replace("https:", "http:")
+    assert purge(ask.host, plain) == "404 0"
+    assert [ask(page).cache, ask(page).cache] == ["MISS", "HIT"]
+    assert purge(ask.host, plain) == "200 1"
+    assert ask(page).cache == "MISS"
+
+
+def test_nobody_else_on_the_host_purges(ask: Visitor, page: str) -> None:
+    assert [ask(page).cache, ask(page).cache] == ["MISS", "HIT"]
+    assert "refused" in purge(ask.host, page.replace("https:", "http:"), user="example-com")
+    forged = "PROXY TCP4 127.0.0.1 127.0.0.1 1 2\\r\\nPURGE {} HTTP/1.1\\r\\nHost: example.com\\r\\n\\r\\n"
+    path = page.removeprefix("https://example.com")
+    answer = ask.host.check(
+        f"bash -c 'exec 3<> /dev/tcp/127.0.0.1/8081; printf \"{forged.format(path)}\" >&3; head -n 1 <&3'",
+        user="example-com",
+    )
+    assert " 405 " in answer
+    assert ask(page).cache == "HIT"
+
+
+def test_while_apache_is_down_what_expired_still_serves(ask: Visitor, page: str) -> None:
+    """Past its second and past the ten seconds that a healthy host would give it; its grace is an hour."""
+    short = f"{page}&cc=max-age%3D1"
+    assert ask(short).cache == "MISS"
+    with stopped(ask.host, "apache2"):
+        time.sleep(12)
+        stale = ask(short)
+        assert (stale.status, stale.cache) == (200, "STALE")
+        unknown = ask(f"{page}&never=asked")
+        assert (unknown.status, unknown.headers["strict-transport-security"]) == (503, [HSTS])
+        assert not re.search("varnish|guru|haproxy|apache", unknown.body, re.IGNORECASE)
+        assert ask(short, "-d", "a=b").status == 503
+    assert ask(short).status == 200
+
+
+def test_a_failing_script_is_shown_only_where_there_is_no_better_answer(ask: Visitor) -> None:
+    flaky = f"{ROOM}/flaky.php"
+    write = f"runuser -u example-com -- tee {flaky} > /dev/null"
+    ask.host.check(write, stdin="<?php header('Cache-Control: max-age=1'); echo 'good';")
+    try:
+        url = f"https://example.com/flaky.php?{time.monotonic_ns()}"
+        assert ask(url).body == "good"
+        ask.host.check(write, stdin="<?php http_response_code(500); echo 'bad';")
+        time.sleep(14)
+        assert (ask(url).status, ask(url).body) == (200, "good")
+        assert (ask(f"{url}&new").status, ask(f"{url}&new").body) == (500, "bad")
+    finally:
+        ask.host.check(f"rm {flaky}")
+
+
+def test_while_varnish_is_down_haproxy_says_so_with_its_own_page(ask: Visitor, page: str) -> None:
+    with stopped(ask.host, "varnish"):
+        answer = ask(page)
+        assert (answer.status, answer.headers["retry-after"]) == (503, ["10"])
+        assert answer.headers["strict-transport-security"] == [HSTS]
+    end = time.monotonic() + 5
+    while ask(page).status != 200:
+        assert time.monotonic() < end
+
+
+def test_a_restart_of_varnish_is_waited_for(ask: Visitor, page: str) -> None:
+    pid = ask.stranger.check(
+        f'sh -c \'for n in $(seq 12); do curl -s --connect-to ::{ask.host.ip}: -o /dev/null -w "%{{http_code}}\\n" '
+        f'"{page}"; sleep 0.3; done > /tmp/codes\' > /dev/null 2>&1 & echo $!'
+    ).strip()
+    ask.host.check("sleep 0.5; systemctl restart varnish")
+    ask.stranger.check(f"while kill -0 {pid} 2> /dev/null; do sleep 0.2; done", timeout=60)
+    assert ask.stranger.check("sort -u /tmp/codes") == "200\n"

@@ -1,0 +1,278 @@
+"""HAProxy as the Internet sees it, on both releases: names, TLS, headers, refusals. (T1, "HAProxy")"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .lab import Lab
+from .machine import Machine, Stranger
+from .visitor import FORGED, HSTS, Visitor, equipped, new_page, raw
+
+
+@pytest.fixture(scope="module", params=["vps", "vps12"])
+def host(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    with equipped(request.getfixturevalue(request.param)) as machine:
+        yield machine
+
+
+@pytest.fixture
+def ask(stranger: Stranger, host: Machine) -> Visitor:
+    return Visitor(stranger, host)
+
+
+@pytest.fixture
+def page() -> str:
+    return new_page()
+
+
+# ---------------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("name", ["example.com", "EXAMPLE.com", "example.com:80", "example.com.", "kiosk.test"])
+def test_a_known_name_is_led_to_https_with_its_path_and_query(ask: Visitor, name: str) -> None:
+    answer = ask(f"http://{ask.host.ip}/a/b?c=d&e", "-H", f"Host: {name}")
+    plain = name.lower().removesuffix(":80").rstrip(".")
+    assert (answer.status, answer.headers["location"]) == (301, [f"https://{plain}/a/b?c=d&e"])
+    assert "strict-transport-security" not in answer.headers
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("path", ["/a?b", "/.well-known/acme-challenge/x"])
+def test_an_unknown_name_is_refused_and_led_nowhere(ask: Visitor, scheme: str, path: str) -> None:
+    for address in (ask.host.ip, f"[{ask.host.ip6}]"):
+        answer = ask(f"{scheme}://evil.example.net{path}", "--insecure", to=address)
+        assert answer.status == 421
+        assert "location" not in answer.headers
+        assert "evil" not in answer.body
+
+
+def test_who_names_no_site_in_tls_gets_a_certificate_that_names_none(ask: Visitor) -> None:
+    for naming in ("-servername nosuch.invalid", "-noservername"):
+        shown = ask.stranger.check(
+            f"openssl s_client -connect {ask.host.ip}:443 {naming} </dev/null 2>/dev/null | openssl x509 -noout -text"
+        )
+        assert not re.search("example|kiosk|vps", shown)
+
+
+def test_a_connection_for_one_site_serves_its_other_names_and_no_other_site(ask: Visitor) -> None:
+    assert ask("https://www.example.com/", "-H", "Host: example.com").status == 200
+    assert ask("https://example.com/", "-H", "Host: kiosk.co.test").status == 421
+
+
+def test_the_challenge_path_leads_to_lego_and_to_nobody_else(ask: Visitor) -> None:
+    """Without an order nobody listens there: HAProxy says so itself, at once."""
+    for scheme in ("http", "https"):
+        answer = ask(f"{scheme}://example.com/.well-known/acme-challenge/x")
+        assert (answer.status, answer.cache) == (503, "")
+
+
+def test_ipv6_and_both_protocols_serve(ask: Visitor) -> None:
+    for version in ("--http1.1", "--http2"):
+        for address in (ask.host.ip, f"[{ask.host.ip6}]"):
+            assert ask("https://example.com/front.php", version, to=address).status == 200
+
+
+# ---------------------------------------------------------------------- TLS
+
+
+def test_sslyze_finds_mozillas_intermediate_guideline_kept(host: Machine, lab: Lab) -> None:
+    with lab.pointing(host):
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "sslyze"), "--mozilla_config=intermediate", "--sni=example.com",
+             f"--certinfo_ca_file={lab.ca_bundle}", f"{host.ip}:443"],
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+    assert "Compliant." in done.stdout, done.stdout[-3000:]
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("wish", "held"),
+    [
+        ("-groups X25519", True),
+        ("-groups P-256", True),
+        ("-groups P-384", True),
+        ("-groups P-521", False),
+        ("-groups X448", False),
+        ("-tls1_2", True),
+        ("-tls1_1 -cipher DEFAULT@SECLEVEL=0", False),
+        ("-tls1_2 -cipher DHE:kRSA:AES128-SHA:ECDHE+AES+SHA", False),
+    ],
+)
+def test_only_what_the_guideline_names_is_spoken(ask: Visitor, wish: str, held: bool) -> None:
+    done = ask.stranger.exec(f"openssl s_client -connect {ask.host.ip}:443 -servername example.com {wish} </dev/null")
+    assert ("Server certificate" in done.out) is held, done.out + done.err
+
+
+def test_the_hybrid_group_is_first_on_debian_13(ask: Visitor) -> None:
+    seen = ask.stranger.exec(f"openssl s_client -connect {ask.host.ip}:443 -servername example.com -brief </dev/null")
+    assert ("X25519MLKEM768" in seen.out + seen.err) is (ask.host.release == "trixie")
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+@pytest.mark.parametrize(
+    ("url", "args", "status"),
+    [
+        ("/front.php", (), 200),
+        ("/front.php?hsts=max-age%3D1", (), 200),
+        ("/front.php?status=301&to", (), 301),
+        ("/front.php?status=403", (), 403),
+        ("/.git/config", (), 403),
+        ("/nothing", (), 404),
+        ("/front.php?status=500", (), 500),
+        ("/front.php?status=503", (), 503),
+        ("/", ("-X", "TRACE"), 405),
+        ("/", ("-H", "X_Forwarded_For: 1.2.3.4"), 403),
+        ("/", ("-H", "Host: evil.example.net"), 421),
+        ("/.well-known/acme-challenge/x", (), 503),
+    ],
+)
+def test_every_tls_answer_has_hsts_once(
+    ask: Visitor, url: str, args: tuple[str, ...], status: int, version: str
+) -> None:
+    answer = ask(f"https://example.com{url}", version, *args)
+    assert answer.status == status
+    assert answer.headers["strict-transport-security"] == [HSTS]
+
+
+# ---------------------------------------------------------------------- headers
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_a_client_says_about_itself_never_reaches_php(ask: Visitor, page: str, version: str, family: int) -> None:
+    address = ask.host.ip if family == 4 else f"[{ask.host.ip6}]"
+    mine = ask.stranger.ip if family == 4 else ask.stranger.ip6
+    forged = [word for header in FORGED for word in ("-H", header)]
+    seen = ask(page, version, *forged, to=address).seen
+    assert seen["REMOTE_ADDR"] == mine
+    assert seen["HTTP_X_FORWARDED_PROTO"] == "https"
+    assert seen["HTTP_X_FORWARDED_HOST"] == seen["HTTP_HOST"] == "example.com"
+    assert re.fullmatch(r"[0-9a-f-]{36}", seen["HTTP_X_REQUEST_ID"])
+    # mod_remoteip has taken the address out of X-Forwarded-For; nothing else may be left in it.
+    assert seen.get("HTTP_X_FORWARDED_FOR", mine) == mine
+    said = {name: value for name, value in seen.items() if name.startswith("HTTP_")}
+    assert not re.search(r"evil|9\.9\.9\.9|8\.8\.8\.8|OVERRIDE", json.dumps(said))
+
+
+def test_a_writing_request_may_name_its_real_method(ask: Visitor, page: str) -> None:
+    """WordPress and others tunnel PUT and DELETE through POST, which is never cached."""
+    assert ask(page, "-d", "x=1", "-H", "X-HTTP-Method-Override: PUT").seen["HTTP_X_HTTP_METHOD_OVERRIDE"] == "PUT"
+
+
+def test_the_number_of_a_request_is_the_one_in_the_log(ask: Visitor, page: str) -> None:
+    number = ask(page).seen["HTTP_X_REQUEST_ID"]
+    line = ask.host.check(f"journalctl -q -u haproxy -o cat --since -1min | grep {number}")
+    assert line.startswith(f"{ask.stranger.ip}:")
+    assert " 200 " in line
+    assert "{example.com|" in line
+    assert "{MISS}" in line
+
+
+@pytest.mark.parametrize(
+    "url", ["/front.php", "/nothing", "/.git/config", "/.well-known/acme-challenge/x", "/front.css"]
+)
+def test_safe_headers_are_there_once_and_talkative_ones_are_not(ask: Visitor, url: str) -> None:
+    for answer in (ask(f"https://example.com{url}"), ask(f"https://example.com{url}")):
+        for name in ("x-content-type-options", "x-frame-options", "referrer-policy", "permissions-policy"):
+            assert len(answer.headers[name]) == 1, name
+        assert not {"server", "via", "x-varnish", "x-powered-by"} & set(answer.headers)
+
+
+def test_a_site_that_says_so_itself_is_heard(ask: Visitor, page: str) -> None:
+    assert ask(f"{page}&frame=DENY").headers["x-frame-options"] == ["DENY"]
+
+
+@pytest.mark.parametrize("method", ["TRACE", "TRACK", "PURGE", "BAN", "REFRESH"])
+def test_methods_for_tunnels_echoes_and_caches_are_refused(ask: Visitor, page: str, method: str) -> None:
+    answer = ask(page, "-X", method, "-H", "X-Forwarded-For: 127.0.0.1")
+    assert answer.status == 405
+    assert answer.headers["allow"]
+
+
+def test_a_change_of_protocol_is_not_offered(ask: Visitor, page: str) -> None:
+    upgrade = ("-H", "Connection: Upgrade, HTTP2-Settings", "-H", "Upgrade: h2c", "-H", "HTTP2-Settings: AAMAAABk")
+    answer = ask(page, "--http1.1", *upgrade)
+    assert answer.status == 200
+    assert "HTTP_UPGRADE" not in answer.seen
+    prior = ask.stranger.curl("--http2-prior-knowledge", "http://example.com/")
+    assert prior.rc != 0
+
+
+POST = b"POST / HTTP/1.1\r\nHost: example.com\r\n"
+RAW = {
+    "two hosts": (b"GET / HTTP/1.1\r\nHost: example.com\r\nHost: kiosk.test\r\n\r\n", {400}),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", {400}),
+    "another host in its address": (b"GET https://kiosk.test/ HTTP/1.1\r\nHost: example.com\r\n\r\n", {400}),
+    "a password in its host": (b"GET / HTTP/1.1\r\nHost: a:b@example.com\r\n\r\n", {400, 421}),
+    "a tunnel": (b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n", {405}),
+    "a star": (b"OPTIONS * HTTP/1.1\r\nHost: example.com\r\n\r\n", {400}),
+    "two lengths": (POST + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde", {400}),
+    "a length with a sign": (POST + b"Content-Length: +5\r\n\r\nabcde", {400}),
+    "a coding nobody knows": (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", {400}),
+    "too long a head": (b"GET / HTTP/1.1\r\nHost: example.com\r\nA: " + b"b" * 17000 + b"\r\n\r\n", {400}),
+}
+
+
+@pytest.mark.parametrize("what", RAW)
+def test_a_request_that_can_be_read_in_two_ways_is_refused_once(host: Machine, what: str) -> None:
+    sent, allowed = RAW[what]
+    [status] = re.findall(rb"HTTP/1\.1 (\d+)", raw(host, sent, 3))
+    assert int(status) in allowed
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: example.com\r\n",
+        b"POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: 9\r\n\r\na",
+    ],
+    ids=["head", "body"],
+)
+def test_a_request_that_does_not_arrive_is_given_up_after_ten_seconds(host: Machine, sent: bytes) -> None:
+    assert raw(host, sent, 9) == b""
+    assert raw(host, sent, 11.5).startswith(b"HTTP/1.1 408")
+
+
+# ---------------------------------------------------------------------- on the host
+
+
+def test_sockets_of_operators_are_roots_and_haproxys(host: Machine) -> None:
+    modes = host.check("stat -c '%a %U' /run/haproxy/admin.sock /run/haproxy-master.sock /run/varnish/purge.sock")
+    assert modes.split("\n")[:3] == ["660 root", "700 root", "600 root"]
+    assert host.exec("ls -l /etc/varnish/secret").out.startswith("-rw------- 1 root root")
+
+
+def test_both_run_in_a_sandbox_as_users_of_their_own(host: Machine) -> None:
+    workers = host.check("ps -C haproxy,cache-main,varnishd -o user=,comm= | sort -u").split("\n")
+    assert {line.split()[0] for line in workers if line} == {"haproxy", "root", "vcache"}
+    for unit, ceiling in (("haproxy", 4.0), ("varnish", 4.5)):
+        told = host.check(f"systemd-analyze security --no-pager {unit} | tail -n 1")
+        assert float(re.findall(r"\d+\.\d+", told)[0]) <= ceiling, told
+
+
+def test_after_a_reboot_varnish_listens_before_haproxy_asks(host: Machine) -> None:
+    host.restart()
+    order = host.check("systemctl show -p ActiveEnterTimestampMonotonic --value varnish haproxy").split()
+    assert int(order[0]) <= int(order[1])
+    said = host.check("journalctl -q -u haproxy -o cat --since -1min | grep -c 'varnish is DOWN' || :")
+    assert said == "0\n"
+
+
+def test_on_call_the_servers_are_told_in_a_moment(host: Machine) -> None:
+    done = host.fab("haproxy.servers", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["server"]: row for row in json.loads(done.stdout)}
+    assert (rows["varnish/varnish"]["status"], rows["varnish/varnish"]["weight"]) == ("UP", 100)
+    assert "acme/lego" in rows
+
+
+def test_again_nothing_changes(host: Machine) -> None:
+    done = host.fab("haproxy", "varnish")
+    assert done.returncode == 0
+    assert re.findall(r" 0 changed, 0 failed", done.stdout) == [" 0 changed, 0 failed"] * 2
