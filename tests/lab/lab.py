@@ -253,9 +253,10 @@ class Lab:
         """Remove the kept packages and the images, unless another lab uses them."""
         with contextlib.suppress(APIError):
             self._docker.volumes.get(PACKAGES).remove()
-        for tag in [tag for each in self._docker.images.list(name=image.REPOSITORY) for tag in each.tags]:
-            with contextlib.suppress(APIError):
-                self._docker.images.remove(tag)
+        used = {each.attrs["Image"] for each in self._docker.containers.list(all=True)}
+        for each in self._docker.images.list(name=image.REPOSITORY):
+            if each.id not in used:
+                self._docker.images.remove(each.id, force=True)
 
     def _make_key(self) -> None:
         """The operator's key pair, for this lab alone."""
