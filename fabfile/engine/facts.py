@@ -64,6 +64,7 @@ class Facts:
     hostname: str = ""
     container: str = ""
     addresses: tuple[str, ...] = ()
+    ipv6: str = ""
     client: str = ""
     ssh_ports: tuple[int, ...] = ()
     lists_updated: int = 0
@@ -236,6 +237,7 @@ _FIELDS = {
     "container": _text("container"),
     "reboot": _text("reboot_needed"),
     "addresses": _words("addresses"),
+    "ipv6": _text("ipv6"),
     "arch": _text("arch"),
     "connection": _connection,
     "lists": _number("lists_updated"),

@@ -16,7 +16,7 @@ from fabfile.model import Fleet, Refusal, Site
 
 EXAMPLE = Site(domain="example.com")
 SHOP = Site(domain="kiosk.co.test", subdomains=("www", "shop"), aliases=("kiosk.test",))
-FACTS = Facts(system="debian", release="13", memory_mb=2048)
+FACTS = Facts(system="debian", release="13", memory_mb=2048, ipv6="yes")
 Wish = Callable[..., list[Change]]
 Files = Callable[..., dict[str, str]]
 Sections = Callable[..., dict[str, list[str]]]
@@ -121,6 +121,15 @@ def test_no_redirect_goes_to_a_name_as_the_client_wrote_it(config: Sections) -> 
     redirects = [rule for lines in config(EXAMPLE).values() for rule in lines if " redirect " in rule]
     assert len(redirects) == 1
     assert "location https://%[var(txn.host)]%[pathq] code 301" in redirects[0]
+
+
+def test_a_kernel_without_ipv6_is_not_asked_for_it(config: Sections) -> None:
+    def binds(ipv6: str) -> list[str]:
+        sections = config(EXAMPLE, facts=replace(FACTS, ipv6=ipv6))
+        return [line.partition(" ssl")[0] for lines in sections.values() for line in lines if line.startswith("bind")]
+
+    assert binds("yes") == ["bind :80,:::80 v6only", "bind :443,:::443 v6only"]
+    assert binds("") == ["bind :80", "bind :443"]
 
 
 # ---------------------------------------------------------------------- TLS

@@ -30,6 +30,7 @@ printf 'clock\t%s\0' "$(date +%s)"
 printf 'memory\t%s\0' "$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)"
 printf 'hostname\t%s\0' "$(uname -n)"
 printf 'addresses\t%s\0' "$(hostname -I 2> /dev/null)"
+[ ! -e /proc/net/if_inet6 ] || printf 'ipv6\tyes\0'
 printf 'connection\t%s\0' "$1"
 printf 'arch\t%s\0' "$(dpkg --print-architecture)"
 block packages dpkg-query -W -f='${db:Status-Abbrev}\t${Package}\t${Version}\n'
