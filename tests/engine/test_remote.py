@@ -1,0 +1,52 @@
+"""The wire's own rules, as far as they need no wire."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import paramiko
+import pytest
+from fabric import Config, Connection
+
+from fabfile.engine.problems import UnknownKey
+from fabfile.engine.remote import fingerprint, known_hosts, secure
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_patchwork_works_beside_the_fabric_that_it_does_not_know() -> None:
+    """It asks for Fabric 2 and for the six that Invoke 1 carried; the engine supplies that."""
+    program = "import fabfile.engine.remote; from patchwork.transfers import rsync; print(callable(rsync))"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+
+    assert ("True\n", "") == (ran.stdout, ran.stderr)
+
+
+def test_a_fingerprint_is_as_ssh_keygen_prints_it(tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    said = subprocess.run(
+        ["ssh-keygen", "-lf", tmp_path / "key.pub"], capture_output=True, text=True, check=True
+    ).stdout
+    key = paramiko.Ed25519Key.from_private_key_file(str(tmp_path / "key"))
+
+    assert fingerprint(key) == said.split()[1]
+    assert fingerprint(key).removeprefix("SHA256:") in base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode()
+
+
+def test_every_hop_refuses_a_key_that_is_not_known(tmp_path: Path) -> None:
+    config = tmp_path / "ssh_config"
+    config.write_text(
+        f"Host inner\n ProxyJump outer\n UserKnownHostsFile {tmp_path}/known\n"
+        f"Host outer\n UserKnownHostsFile {tmp_path}/known\n"
+    )
+    c = secure(Connection("inner", config=Config(runtime_ssh_path=str(config))))
+
+    assert [tmp_path / "known"] == known_hosts(c)
+    for hop in (c, c.gateway):
+        policy = hop.client._policy
+        with pytest.raises(UnknownKey, match="SHA256:"):
+            policy.missing_host_key(hop.client, "host", paramiko.RSAKey.generate(2048))
