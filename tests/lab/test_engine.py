@@ -16,6 +16,12 @@ from .conftest import Bare
 from .lab import Lab
 from .machine import CHECKOUT, Machine, run_tool
 
+HOLD = b"""use Fcntl;
+open(my $lock, "+>", "/var/lib/dpkg/lock-frontend") or die;
+my $whole = pack("ssx4qql", F_WRLCK, 0, 0, 0, 0);
+fcntl($lock, F_SETLK, $whole) or die;
+sleep 10;
+"""
 LISTING = "find /etc /usr/local /var/www /var/lib/gatehouse -printf '%p %y %m %u %g %s %T@ %l\\n' 2> /dev/null | sort"
 
 
@@ -294,11 +300,8 @@ def test_a_full_disk_is_named_and_the_old_file_stays(vps: Machine) -> None:
 
 def test_another_apt_at_work_is_waited_for(bare: Bare) -> None:
     host = bare()
-    hold = (
-        "use Fcntl; open(F, '+>', '/var/lib/dpkg/lock-frontend');"
-        "fcntl(F, F_SETLK, pack('ssx4qql', F_WRLCK, 0, 0, 0, 0)); sleep 8"
-    )
-    host.check(f'perl -e "{hold}" > /dev/null 2>&1 & sleep 0.5')
+    host.put({"/run/hold.pl": HOLD})
+    host.check("perl /run/hold.pl > /dev/null 2>&1 & sleep 0.5")
     began = time.monotonic()
 
     done = host.fab("system.hostname")
