@@ -149,10 +149,9 @@ restore() {
 
 # serves UNIT READY: it is up, and stays so, and the probe agrees, within 30 seconds.
 serves() {
-    tries=0
+    end=$(($(date +%s) + 30))
     until systemctl -q is-active "$1" && sh -c "$2" < /dev/null; do
-        tries=$((tries + 1))
-        [ "$tries" -lt 150 ] && ! systemctl -q is-failed "$1" || return 1
+        [ "$(date +%s)" -lt "$end" ] && ! systemctl -q is-failed "$1" || return 1
         sleep 0.2
     done
 }
