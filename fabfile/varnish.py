@@ -66,7 +66,8 @@ def configure(c):
     """T1 Varnish: from 8081 to 8080; cookies of statistics go, pictures and styles are kept.
 
     Tracking arguments of URLs (utm_source and the like) stay: a page may repeat its own address, so two addresses
-    are two pages. What differs from site to site comes with each request, from HAProxy's maps (see haproxy.hosts).
+    are two pages. A picture for signed-in visitors alone belongs under the site's `bypass`. What differs from site to
+    site comes with each request, from HAProxy's maps (see haproxy.hosts).
     """
     host = Host.of(c)
     host.template(

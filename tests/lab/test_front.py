@@ -195,6 +195,12 @@ def test_methods_for_tunnels_echoes_and_caches_are_refused(ask: Visitor, page: s
     assert answer.headers["allow"]
 
 
+def test_an_upload_of_many_buffers_arrives_whole(ask: Visitor, page: str) -> None:
+    ask.stranger.check("head -c 5000000 /dev/zero > /tmp/upload")
+    for version in ("--http1.1", "--http2"):
+        assert ask(page, version, "-H", "Expect:", "--data-binary", "@/tmp/upload").seen["CONTENT_LENGTH"] == "5000000"
+
+
 def test_a_change_of_protocol_is_not_offered(ask: Visitor, page: str) -> None:
     upgrade = ("-H", "Connection: Upgrade, HTTP2-Settings", "-H", "Upgrade: h2c", "-H", "HTTP2-Settings: AAMAAABk")
     answer = ask(page, "--http1.1", *upgrade)

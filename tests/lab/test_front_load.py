@@ -139,6 +139,19 @@ def test_one_client_holds_so_many_connections_and_no_more(ask: Visitor, page: st
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_what_haproxy_refuses_only_when_it_runs_is_taken_back(ask: Visitor, page: str) -> None:
+    """So many connections pass every check, but no process gets as many files."""
+    before = ask.host.check("sha256sum /etc/haproxy/haproxy.cfg")
+    done = ask.host.fab("haproxy.configure", "--maxconn", "1000000", "haproxy.start")
+    assert done.returncode == 1
+    assert "the former one is back and serves" in done.stderr
+    assert ask.host.check("sha256sum /etc/haproxy/haproxy.cfg") == before
+    assert ask(page).status == 200
+    again = ask.host.fab("haproxy")
+    assert again.returncode == 0
+    assert " 0 changed, 0 failed" in again.stdout
+
+
 def test_the_checkers_accept_a_thousand_sites_without_a_warning(host: Machine, lab: Lab, tmp_path: Path) -> None:
     """Every second site has settings of its own; the daemons on the host judge it, and nothing is touched."""
     sites = tmp_path / "sites"
