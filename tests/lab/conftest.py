@@ -58,6 +58,12 @@ def vps12(lab: Lab) -> Machine:
     return _bootstrapped(lab, "vps12")
 
 
+@pytest.fixture(params=["vps", "vps12"])
+def host(request: pytest.FixtureRequest) -> Machine:
+    """Either web server: the same test on both releases."""
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
 @pytest.fixture
 def bare(lab: Lab) -> Iterator[Bare]:
     """Starts bare servers for this test alone: `bare()`, `bare("bookworm")`; up within seconds, gone afterwards."""

@@ -28,11 +28,6 @@ FORGED = [
 ]
 
 
-@pytest.fixture(params=["vps", "vps12"])
-def host(request: pytest.FixtureRequest) -> Machine:
-    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
-
-
 @pytest.fixture
 def who(host: Machine) -> Iterator[str]:
     """A page of the site's own program, put there as the site's user."""

@@ -9,12 +9,6 @@ from .machine import Machine, Stranger
 OPEN = {22, 80, 443}
 
 
-@pytest.fixture(params=["vps", "vps12"])
-def host(request: pytest.FixtureRequest) -> Machine:
-    machine: Machine = request.getfixturevalue(request.param)
-    return machine
-
-
 @pytest.mark.parametrize("family", [4, 6])
 def test_of_all_tcp_ports_a_stranger_finds_three_and_no_answer_from_the_others(
     host: Machine, stranger: Stranger, family: int

@@ -93,12 +93,6 @@ def eventually(true: Callable[[], bool], seconds: float = 15) -> bool:
     return True
 
 
-@pytest.fixture(params=["vps", "vps12"])
-def host(request: pytest.FixtureRequest) -> Machine:
-    machine: Machine = request.getfixturevalue(request.param)
-    return machine
-
-
 @pytest.fixture
 def attacker(stranger: Stranger, host: Machine) -> Iterator[Attacker]:
     attacker = Attacker(stranger)

@@ -38,11 +38,6 @@ session_start(); $_SESSION['n'] = ($_SESSION['n'] ?? 0) + 1; echo session_id(), 
 """
 
 
-@pytest.fixture(params=["vps", "vps12"])
-def host(request: pytest.FixtureRequest) -> Machine:
-    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
-
-
 def as_user(host: Machine, user: str, command: str, stdin: str = "") -> Result:
     """What a site's user can do with a shell."""
     inner = f"umask 022; cd /; {command}"

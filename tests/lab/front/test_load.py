@@ -6,28 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-
-from .lab import Lab
-from .machine import Machine, Stranger
-from .visitor import HSTS, ROOM, Visitor, equipped, new_page, raw
-
-
-@pytest.fixture(scope="module", params=["vps", "vps12"])
-def host(request: pytest.FixtureRequest) -> Iterator[Machine]:
-    with equipped(request.getfixturevalue(request.param)) as machine:
-        yield machine
-
-
-@pytest.fixture
-def ask(stranger: Stranger, host: Machine) -> Visitor:
-    return Visitor(stranger, host)
-
-
-@pytest.fixture
-def page() -> str:
-    return new_page()
-
+from ..lab import Lab
+from ..machine import Machine
+from .visitor import HSTS, ROOM, Visitor, raw
 
 LOAD = r"""
 wrk -t1 -c8 -d14s https://example.com:443/front.php?load > /tmp/keep &

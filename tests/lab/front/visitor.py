@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .machine import Machine, Stranger
+from ..machine import Machine, Stranger
 
 HSTS = "max-age=63072000; includeSubDomains"
 ROOM = "/var/www/example.com/public_html/_"

@@ -2,29 +2,11 @@
 
 import re
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from .machine import Machine, Stranger
-from .visitor import FORGED, HSTS, ROOM, Visitor, equipped, new_page, stopped
-
-
-@pytest.fixture(scope="module", params=["vps", "vps12"])
-def host(request: pytest.FixtureRequest) -> Iterator[Machine]:
-    with equipped(request.getfixturevalue(request.param)) as machine:
-        yield machine
-
-
-@pytest.fixture
-def ask(stranger: Stranger, host: Machine) -> Visitor:
-    return Visitor(stranger, host)
-
-
-@pytest.fixture
-def page() -> str:
-    return new_page()
-
+from ..machine import Machine
+from .visitor import FORGED, HSTS, ROOM, Visitor, stopped
 
 # ---------------------------------------------------------------------- cache
 

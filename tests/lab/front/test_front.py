@@ -4,31 +4,13 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .lab import Lab
-from .machine import Machine, Stranger
-from .visitor import FORGED, HSTS, Visitor, equipped, new_page, raw
-
-
-@pytest.fixture(scope="module", params=["vps", "vps12"])
-def host(request: pytest.FixtureRequest) -> Iterator[Machine]:
-    with equipped(request.getfixturevalue(request.param)) as machine:
-        yield machine
-
-
-@pytest.fixture
-def ask(stranger: Stranger, host: Machine) -> Visitor:
-    return Visitor(stranger, host)
-
-
-@pytest.fixture
-def page() -> str:
-    return new_page()
-
+from ..lab import Lab
+from ..machine import Machine
+from .visitor import FORGED, HSTS, Visitor, raw
 
 # ---------------------------------------------------------------------- names
 
