@@ -37,7 +37,7 @@ def fleet(tmp_path: Path, listener: socket.socket) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("task", ["bootstrap", "status"])
+@pytest.mark.parametrize("task", ["bootstrap"])
 def test_a_wrong_site_is_refused_before_a_connection_is_opened(fleet: Path, listener: socket.socket, task: str) -> None:
     (fleet / "sites/example.com.yml").write_text("domain: example.com\nphp: {children: many}\n")
 
@@ -49,7 +49,7 @@ def test_a_wrong_site_is_refused_before_a_connection_is_opened(fleet: Path, list
     assert [] == select.select([listener], [], [], 0)[0]
 
 
-@pytest.mark.parametrize("task", ["bootstrap", "status"])
+@pytest.mark.parametrize("task", ["bootstrap"])
 def test_without_a_host_a_host_task_refuses(task: str) -> None:
     refused = fab(task)
 

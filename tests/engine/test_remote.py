@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import subprocess
-import sys
 from pathlib import Path
 
 import paramiko
@@ -15,15 +14,12 @@ from fabric import Config, Connection
 from fabfile.engine.problems import UnknownKey
 from fabfile.engine.remote import fingerprint, known_hosts, secure
 
-ROOT = Path(__file__).parents[2]
-
 
 def test_patchwork_works_beside_the_fabric_that_it_does_not_know() -> None:
     """It asks for Fabric 2 and for the six that Invoke 1 carried; the engine supplies that."""
-    program = "import fabfile.engine.remote; from patchwork.transfers import rsync; print(callable(rsync))"
-    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    from patchwork.transfers import rsync
 
-    assert ("True\n", "") == (ran.stdout, ran.stderr)
+    assert callable(rsync)
 
 
 def test_a_fingerprint_is_as_ssh_keygen_prints_it(tmp_path: Path) -> None:
@@ -49,4 +45,4 @@ def test_every_hop_refuses_a_key_that_is_not_known(tmp_path: Path) -> None:
     for hop in (c, c.gateway):
         policy = hop.client._policy
         with pytest.raises(UnknownKey, match="SHA256:"):
-            policy.missing_host_key(hop.client, "host", paramiko.RSAKey.generate(2048))
+            policy.missing_host_key(hop.client, "host", paramiko.ECDSAKey.generate())
