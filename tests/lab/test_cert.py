@@ -165,7 +165,8 @@ def test_with_the_ca_away_the_old_one_is_served_and_the_reason_is_told(
 
 def test_a_run_that_was_cut_off_before_the_reload_is_put_right(host: Machine, stranger: Stranger) -> None:
     before = served(stranger, host)
-    fresh = Authority("yesterday").issue(*EXAMPLE)
+    # It outlives what lies in the inbox, so there is nothing better to install.
+    fresh = Authority("yesterday").issue(*EXAMPLE, left=100 * DAY)
     kept = host.check(f"base64 -w0 {SHELF}/example.com.pem")
     host.put({f"{SHELF}/example.com.pem": fresh.pem}, 0o600)
     try:
