@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from invoke import Collection, task
+from invoke import Collection, Exit, task
 
 from fabfile.cert.fleet import inv_tasks as certificates
 from tests.lab.tasks import ns as lab_tasks
@@ -22,6 +22,20 @@ def test(c, lab=False, keep=False, k=""):
     """Run the fast tests; with --lab those on real hosts as well."""
     flags = (["--lab"] if lab else ["-n auto"]) + ["--keep-lab"] * keep + ([f"-k '{k}'"] if k else [])
     c.run(" ".join([f"{sys.executable} -m pytest", *flags]), pty=sys.stdout.isatty())
+
+
+@task(help={"only": "F-10,F-45: these alone", "quick": "those that CI runs as well", "keep": "leave the tests' lab up"})
+def faults(c, only="", quick=False, keep=False):
+    """Make every fault of the catalogue happen on lab hosts; print what was seen, and write docs/faults.md."""
+    from tests.lab.faults.catalogue import FAULTS
+
+    names = [name.strip().upper() for name in only.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in FAULTS]:
+        raise Exit(f"no such fault: {', '.join(unknown)}\n  for example:  inv faults --only F-10,F-45", code=2)
+    parts = [f"test_{name.replace('-', '').lower()}_" for name in names]
+    chosen = ["-k", f"'{' or '.join(parts)}'"] if parts else []
+    flags = ["--lab", "--faults", "docs/faults.json", *["--keep-lab"] * keep, *["-m", "'not demand'"] * quick, *chosen]
+    c.run(" ".join([sys.executable, "-m", "pytest", "-q", *flags]), pty=sys.stdout.isatty())
 
 
 @task
@@ -87,4 +101,4 @@ def _in_order(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda one: ([int(n) for n in re.findall(r"\d+", one.step)], steps.index(one.step)))
 
 
-ns = Collection(test, lint, guide, certificates(), lab=lab_tasks)
+ns = Collection(test, faults, lint, guide, certificates(), lab=lab_tasks)

@@ -1,10 +1,14 @@
-"""Two rings: what is under tests/lab needs real hosts and runs with --lab, or when it is named; the rest needs none."""
+"""Two rings: what is under tests/lab needs real hosts and runs with --lab, or when it is named; the rest needs none.
+
+What is marked `demand` takes too long for CI; it runs with --demand, or with --faults when it shows a fault.
+"""
 
 from pathlib import Path
 
 import pytest
 
 LAB = Path(__file__).parent / "lab"
+pytest_plugins = ["tests.lab.faults.table"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,6 +1,7 @@
 """Fixtures of the lab ring: a lab of the tests' own, its two web servers, fresh hosts, and somebody on the Internet.
 
-The lab is `.lab/tests`, beside the one that `inv lab.up` makes; GATEHOUSE_LAB names another directory.
+The lab is `.lab/tests`, beside the one that `inv lab.up` makes; GATEHOUSE_LAB names another directory. With
+`pytest -n 2` every worker has a lab of its own.
 """
 
 import itertools
@@ -33,7 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def lab(pytestconfig: pytest.Config) -> Iterator[Lab]:
     """A new lab with the sites example.com and kiosk.co.test, taken away at the end; --keep-lab keeps and reuses it."""
     keep = pytestconfig.getoption("--keep-lab")
-    lab = Lab(Path(os.environ.get("GATEHOUSE_LAB", CHECKOUT / ".lab" / "tests")))
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    lab = Lab(Path(os.environ.get("GATEHOUSE_LAB", CHECKOUT / ".lab" / "tests"), worker))
     if not keep:
         lab.down()  # what a run that was killed has left
     sites = lab.directory / "sites"

@@ -4,6 +4,7 @@ mmdebstrap(1) makes each root file system, Docker imports it. The mirror is the 
 made once for each content: its tag holds a digest of this recipe, so an edited recipe makes a new one.
 """
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -61,6 +62,12 @@ def ensure(client: docker.DockerClient, images: tuple[Image, ...] = IMAGES) -> N
 
     Raises LabError when mmdebstrap is missing or fails; its own last lines are in the message.
     """
+    with (RECIPE / "lab-init").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second lab waits, and then finds them
+        _make_missing(client, images)
+
+
+def _make_missing(client: docker.DockerClient, images: tuple[Image, ...]) -> None:
     missing = [image for image in images if not _exists(client, image)]
     if not missing:
         return

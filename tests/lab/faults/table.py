@@ -1,0 +1,179 @@
+"""A pytest plugin: gathers what the tests of the faults have seen, and makes the table of `inv faults`.
+
+`pytest --faults docs/faults.json` runs every test that carries `@pytest.mark.fault("F-..")`. The file holds the last
+outcome of each fault, with the commit it was seen at; docs/faults.md is written beside it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from .catalogue import FAULTS
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+HEAD = """\
+# Faults
+
+Written by `inv faults`: every fault that a single host can meet, made to happen on a lab host, and what was seen.
+What cannot run in the lab says why, and is not counted. The column *by* tells who runs it: `ci` with every change,
+`demand` with `inv faults`.
+
+"""
+
+
+@dataclass
+class Outcome:
+    """What became of one fault: `held` when every test of it passed."""
+
+    held: bool = True
+    checks: int = 0
+    seen: list[str] = field(default_factory=list)
+    by: str = "demand"
+    commit: str = ""
+    day: str = ""
+
+    @property
+    def text(self) -> str:
+        """The cell `seen`; tests that said nothing saw what is expected."""
+        return "; ".join(dict.fromkeys(self.seen)) or f"as expected ({self.checks} checks)"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("gatehouse").addoption(
+        "--faults", type=Path, metavar="FILE", help="run the tests of the faults only, and keep what they saw in FILE"
+    )
+    parser.getgroup("gatehouse").addoption(
+        "--demand", action="store_true", help="run the long tests as well, which CI leaves out"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--faults") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Gatherer(config.getoption("--faults")))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose: with --faults those that show one, else without the long ones."""
+    wanted: list[pytest.Item] = []
+    rest: list[pytest.Item] = []
+    for item in items:
+        ids = [name for mark in item.iter_markers("fault") for name in mark.args]
+        for name in ids:
+            if name not in FAULTS or FAULTS[name].not_here:
+                raise pytest.UsageError(f"{item.nodeid}: {name} is no fault that can be shown here")
+            item.user_properties.append(("fault", name))
+        long = item.get_closest_marker("demand") is not None
+        item.user_properties.append(("by", "demand" if long else "ci"))
+        faults = config.getoption("--faults")
+        chosen = bool(ids) if faults else not long or config.getoption("--demand")
+        (wanted if chosen else rest).append(item)
+    items[:] = wanted
+    if rest:
+        config.hook.pytest_deselected(items=rest)
+
+
+@pytest.fixture
+def seen(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Says in a few words what was seen of the fault; it stands in the table."""
+
+    def say(text: str) -> None:
+        request.node.user_properties.append(("seen", text))
+
+    return say
+
+
+class Gatherer:
+    """Collects the outcomes of one run, of all its workers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.now = path, dict[str, Outcome]()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        told = [(str(key), str(value)) for key, value in report.user_properties]
+        for name in [value for key, value in told if key == "fault"]:
+            outcome = self.now.setdefault(name, Outcome())
+            if report.failed or report.skipped:
+                outcome.held = False
+                outcome.seen.append(f"{report.nodeid.rpartition('::')[2]}: {_reason(report)}")
+            elif report.when == "call":
+                outcome.checks += 1
+                outcome.seen += [value for key, value in told if key == "seen"]
+                if ("by", "ci") in told:
+                    outcome.by = "ci"
+
+    def pytest_sessionfinish(self) -> None:
+        kept = json.loads(self.path.read_text()) if self.path.exists() else {}
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=False
+        ).stdout.strip()
+        day = datetime.datetime.now(datetime.UTC).date().isoformat()
+        for name, outcome in self.now.items():
+            outcome.commit, outcome.day = commit, day
+            kept[name] = asdict(outcome)
+        kept = {name: kept[name] for name in FAULTS if name in kept}
+        self.path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+        self.path.with_suffix(".md").write_text(markdown(read(self.path)))
+
+    def pytest_terminal_summary(self) -> None:
+        show({name: self.now[name] for name in FAULTS if name in self.now})
+
+
+def read(path: Path) -> dict[str, Outcome]:
+    """The outcomes that a file keeps."""
+    return {name: Outcome(**found) for name, found in json.loads(path.read_text()).items()}
+
+
+def sentence(outcomes: dict[str, Outcome]) -> str:
+    """The last line: how many of those that were run held."""
+    held = sum(outcome.held for outcome in outcomes.values())
+    return f"{held} of {len(outcomes)} held"
+
+
+def show(outcomes: dict[str, Outcome]) -> None:
+    """The table for a person."""
+    table = Table("id", "fault", "expected", "seen", "", box=None, header_style="bold", pad_edge=False)
+    for name, outcome in outcomes.items():
+        fault = FAULTS[name]
+        verdict = "[green]held[/]" if outcome.held else "[red]NOT HELD[/]"
+        table.add_row(name, fault.what, fault.expected, _escaped(outcome.text), verdict)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(sentence(outcomes))
+
+
+def markdown(outcomes: dict[str, Outcome]) -> str:
+    """docs/faults.md: every fault of the catalogue, also what was not run and what cannot be."""
+    rows = ["| id | fault | expected | seen | held | by | at |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for name, fault in FAULTS.items():
+        outcome = outcomes.get(name)
+        if outcome:
+            cells = [outcome.text, "yes" if outcome.held else "**no**", outcome.by, f"{outcome.commit}, {outcome.day}"]
+        else:
+            cells = [fault.not_here or "not run yet", "-", "-", "-"]
+        rows.append("| " + " | ".join(map(_cell, [name, fault.what, fault.expected, *cells])) + " |")
+    return HEAD + "\n".join(rows) + f"\n\n**{sentence(outcomes)}.**\n"
+
+
+def _reason(report: pytest.TestReport) -> str:
+    crash: Any = getattr(report.longrepr, "reprcrash", None)
+    text = crash.message if crash else str(report.longrepr)
+    return text.splitlines()[0][:160] if text else report.outcome
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
