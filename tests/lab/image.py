@@ -29,7 +29,7 @@ SERVER = ("systemd", "systemd-sysv", "libpam-systemd", "dbus", "openssh-server",
 
 # The CA host's daemons, and what a stranger on the Internet would bring along.
 TOOLS = (*SERVER, "pebble", "dnsmasq-base", "nginx", "curl", "openssl", "nmap", "ncat", "openssh-client", "sshpass",
-         "nghttp2-client", "wrk", "python3", "iptables")
+         "nghttp2-client", "wrk", "slowhttptest", "python3", "iptables")
 
 
 @dataclass(frozen=True)
