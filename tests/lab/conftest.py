@@ -6,6 +6,9 @@ The lab is `.lab/tests`, beside the one that `inv lab.up` makes; GATEHOUSE_LAB n
 
 import itertools
 import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +25,7 @@ aliases: [kiosk.test]
 """
 
 Bare = Callable[..., Machine]
+Engine = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -86,6 +90,31 @@ def bare(lab: Lab) -> Iterator[Bare]:
 def stranger(lab: Lab) -> Stranger:
     """A client on the Internet with tools and without credentials; it trusts the lab's CA and nobody else."""
     return lab.stranger
+
+
+@pytest.fixture
+def engine(lab: Lab) -> Engine:
+    """Runs a few lines of Python against a host as a chapter would: the engine under a step of the test's own."""
+
+    def run(machine: Machine, body: str, *more: str) -> subprocess.CompletedProcess[str]:
+        program = f"""
+            import sys
+            from pathlib import Path
+            from fabfile.engine import Host, Problem
+            from fabfile.engine.remote import connect
+            host = Host.of(connect({machine.name!r}, Path({str(lab.directory / "ssh_config")!r})))
+            with host.running("test"), host.step("test.step"):
+                try:
+                    {textwrap.indent(textwrap.dedent(body), " " * 20).strip()}
+                except Problem as problem:
+                    print("PROBLEM", problem.message, "NEXT", problem.next_step, "DETAILS", problem.details)
+        """
+        return subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program), *more],
+            cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    return run
 
 
 def _bootstrapped(lab: Lab, name: str) -> Machine:

@@ -10,8 +10,6 @@ import textwrap
 import time
 from pathlib import Path
 
-import pytest
-
 from .conftest import Bare
 from .lab import Lab
 from .machine import CHECKOUT, Machine, run_tool
@@ -29,31 +27,6 @@ def data(machine: Machine, *task: str) -> dict[str, object]:
     """A run's own account of itself."""
     done = machine.fab(*task, "--json")
     return json.loads(done.stdout)  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def engine(lab: Lab) -> object:
-    """Runs a few lines of Python against a host as a chapter would: the engine under a step of the test's own."""
-
-    def run(machine: Machine, body: str, *more: str) -> subprocess.CompletedProcess[str]:
-        program = f"""
-            import sys
-            from pathlib import Path
-            from fabfile.engine import Host, Problem
-            from fabfile.engine.remote import connect
-            host = Host.of(connect({machine.name!r}, Path({str(lab.directory / "ssh_config")!r})))
-            with host.running("test"), host.step("test.step"):
-                try:
-                    {textwrap.indent(textwrap.dedent(body), " " * 20).strip()}
-                except Problem as problem:
-                    print("PROBLEM", problem.message, "NEXT", problem.next_step, "DETAILS", problem.details)
-        """
-        return subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program), *more],
-            cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-
-    return run
 
 
 # ---------------------------------------------------------------------- one look, and truth in a dry run
