@@ -6,6 +6,7 @@ The lab is `.lab/tests`, beside the one that `inv lab.up` makes; GATEHOUSE_LAB n
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from .corner import A_ROOT, B_ROOT, A, B, Corner, borrowed
 from .lab import Lab
 from .machine import CHECKOUT, Machine, Stranger
 
@@ -68,6 +70,36 @@ def vps12(lab: Lab) -> Machine:
 def host(request: pytest.FixtureRequest) -> Machine:
     """Either web server: the same test on both releases."""
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def corner(host: Machine) -> Iterator[Corner]:
+    """A place of example.com's for this test."""
+    yield from borrowed(host, A, A_ROOT)
+
+
+@pytest.fixture
+def theirs(host: Machine) -> Iterator[Corner]:
+    """A place of kiosk.co.test's for this test."""
+    yield from borrowed(host, B, B_ROOT)
+
+
+@pytest.fixture
+def fleet(lab: Lab, tmp_path: Path) -> Callable[..., Path]:
+    """A directory like the lab's, with these sites besides its own."""
+
+    def make(*domains: str) -> Path:
+        directory = tmp_path / f"fleet{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(lab.directory / "sites", directory / "sites")
+        for domain in domains:
+            (directory / "sites" / f"{domain}.yml").write_text(f"domain: {domain}\n")
+        for name in ("ssh_config", "known_hosts"):
+            shutil.copy(lab.directory / name, directory)
+        text = (lab.directory / "fleet.yml").read_text()
+        (directory / "fleet.yml").write_text(text.replace(str(lab.directory / "sites"), str(directory / "sites")))
+        return directory
+
+    return make
 
 
 @pytest.fixture

@@ -7,99 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .lab import Lab
-from .machine import Machine, Result, Stranger
-
-A, B = "example-com", "kiosk-co-test"
-A_ROOT, B_ROOT = "/var/www/example.com", "/var/www/kiosk.co.test"
-A_SOCKET, B_SOCKET = (f"unix:/run/php/{one}.sock|fcgi://{one}" for one in (A, B))
-
-WHO = """<?php
-header('Cache-Control: no-store');
-echo json_encode(['user' => posix_getpwuid(posix_geteuid())['name'], 'groups' => count(posix_getgroups()),
-    'client' => $_SERVER['REMOTE_ADDR'], 'https' => $_SERVER['HTTPS'] ?? '', 'port' => $_SERVER['SERVER_PORT'],
-    'script' => $_SERVER['SCRIPT_FILENAME'], 'path' => $_SERVER['PATH_INFO'] ?? '', 'file' => __FILE__,
-    'basedir' => ini_get('open_basedir'), 'tmp' => dirname(tempnam('', 'x')), 'logged' => ini_get('error_log'),
-    'given' => $_SERVER['GIVEN'] ?? '']);
-"""
-COUNT = """<?php
-header('Cache-Control: no-store');
-session_start(); $_SESSION['n'] = ($_SESSION['n'] ?? 0) + 1; echo session_id(), ' ', $_SESSION['n'];
-"""
-
-
-def as_user(host: Machine, user: str, command: str, stdin: str = "") -> Result:
-    """What a site's user can do with a shell."""
-    inner = f"umask 022; cd /; {command}"
-    return host.exec(f"setpriv --reuid {user} --regid {user} --init-groups sh -c {shlex.quote(inner)}", stdin=stdin)
-
-
-def ask(host: Machine, name: str, path: str, *headers: str, method: str = "GET") -> str:
-    """What Apache itself answers on the loopback, where Varnish asks: status line, headers and body."""
-    lines = [f"{method} {path} HTTP/1.0", *([f"Host: {name}"] if name else []), *headers, "", ""]
-    return host.check("bash -c 'exec 3<> /dev/tcp/127.0.0.1/8080; cat >&3; cat <&3'", stdin="\r\n".join(lines))
-
-
-def status(answer: str) -> int:
-    return int(answer.split()[1])
-
-
-def body(answer: str) -> str:
-    return answer.partition("\r\n\r\n")[2]
-
-
-@dataclass
-class Corner:
-    """A new directory in a site's `_`, for one test."""
-
-    host: Machine
-    user: str
-    root: str
-    name: str
-
-    @property
-    def path(self) -> str:
-        return f"{self.root}/public_html/_/{self.name}"
-
-    def put(self, file: str, text: str) -> None:
-        done = as_user(
-            self.host, self.user, f"mkdir -p {self.path} && cat > {shlex.quote(f'{self.path}/{file}')}", text
-        )
-        assert 0 == done.rc, done.err
-
-    def ask(self, file: str, *headers: str) -> str:
-        domain = self.root.rpartition("/")[2]
-        return ask(self.host, domain, f"/{self.name}/{file}", *headers)
-
-
-@pytest.fixture
-def corner(host: Machine) -> Iterator[Corner]:
-    """A place of example.com's for this test."""
-    yield from _corner(host, A, A_ROOT)
-
-
-@pytest.fixture
-def theirs(host: Machine) -> Iterator[Corner]:
-    """A place of kiosk.co.test's for this test."""
-    yield from _corner(host, B, B_ROOT)
-
-
-def _corner(host: Machine, user: str, root: str) -> Iterator[Corner]:
-    made = Corner(host, user, root, f"t{uuid.uuid4().hex[:12]}")
-    made.put("who.php", WHO)
-    yield made
-    as_user(host, user, f"rm -rf {made.path}")
-
+from .corner import A_ROOT, A_SOCKET, B_ROOT, B_SOCKET, COUNT, WHO, A, B, Corner, as_user, ask, body, status
+from .machine import Machine, Stranger
 
 # ---------------------------------------------------------------------- names
 
@@ -547,24 +463,6 @@ def _until(true: Callable[[], bool], seconds: float = 10) -> None:
 
 
 # ---------------------------------------------------------------------- sites that come and go
-
-
-@pytest.fixture
-def fleet(lab: Lab, tmp_path: Path) -> Callable[..., Path]:
-    """A directory like the lab's, with these sites besides its own."""
-
-    def make(*domains: str) -> Path:
-        directory = tmp_path / f"fleet{len(list(tmp_path.iterdir()))}"
-        shutil.copytree(lab.directory / "sites", directory / "sites")
-        for domain in domains:
-            (directory / "sites" / f"{domain}.yml").write_text(f"domain: {domain}\n")
-        for name in ("ssh_config", "known_hosts"):
-            shutil.copy(lab.directory / name, directory)
-        text = (lab.directory / "fleet.yml").read_text()
-        (directory / "fleet.yml").write_text(text.replace(str(lab.directory / "sites"), str(directory / "sites")))
-        return directory
-
-    return make
 
 
 def _web(host: Machine, directory: Path) -> None:
