@@ -21,7 +21,6 @@ ROOT = "/etc/fail2ban"
 JAIL = f"{ROOT}/jail.local"
 LOGS = f"{ROOT}/paths-overrides.local"
 UNIT = "/etc/systemd/system/fail2ban.service.d/gatehouse.conf"
-OPERATORS = "/etc/gatehouse/operators"
 CHECK = "fail2ban-client -t"
 
 FILTERS = {
@@ -58,14 +57,13 @@ def configure(c, bantime=172800, findtime=60, maxretry=5):
     """
     bantime, findtime, maxretry = _limits(bantime=bantime, findtime=findtime, maxretry=maxretry)
     host = Host.of(c)
-    operators = host.operators
-    host.file(OPERATORS, "".join(f"{network}\n" for network in operators))
+    host.remember_operators()
     for package, names in FILTERS.items():
         if package in host.facts.packages:
             for name in names:
                 host.template(f"{ROOT}/filter.d/{name}.local", check=CHECK)
     host.template(LOGS, check=CHECK)
-    host.template(JAIL, check=CHECK, operators=operators, bantime=bantime, findtime=findtime, maxretry=maxretry)
+    host.template(JAIL, check=CHECK, operators=host.operators, bantime=bantime, findtime=findtime, maxretry=maxretry)
     host.template(UNIT)
 
 

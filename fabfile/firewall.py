@@ -11,7 +11,6 @@ from ipaddress import ip_network
 
 from .engine import Host, task
 
-OPERATORS = "/etc/gatehouse/operators"
 RULES = {4: "/etc/iptables/rules.v4", 6: "/etc/iptables/rules.v6"}
 WEB_PORTS = (80, 443)
 
@@ -90,8 +89,7 @@ def install(c):
 @task
 def operators(c):
     """Remember the address that you come from, so that neither the rules nor a ban shut you out."""
-    host = Host.of(c)
-    host.file(OPERATORS, "".join(f"{address}\n" for address in host.operators))
+    Host.of(c).remember_operators()
 
 
 @task

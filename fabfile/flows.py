@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke import Exit
 
-from . import apache, cert, fail2ban, firewall, haproxy, php, site, system, varnish
+from . import apache, cert, fail2ban, firewall, haproxy, php, site, sshd, system, varnish
 from .engine import Host, flow, query, steps
 from .engine.report import console
 from .engine.trust import enrol
@@ -12,6 +12,7 @@ from .engine.trust import enrol
 BOOTSTRAP = (
     *system.STEPS,
     *firewall.STEPS,
+    *sshd.STEPS,
     *cert.STEPS_BEFORE,
     *haproxy.STEPS,
     *varnish.STEPS,

@@ -1,39 +1,48 @@
 """No lock-out: a change of how one gets in is armed, applied, proved and only then kept.
 
 The revert waits on the host itself, as a transient systemd timer, so it fires whatever becomes of the laptop and of the
-connection (nixos-cli and iptables-apply work alike).
+connection (nixos-cli and iptables-apply work alike).  A reboot would forget the timer: then a unit fires it at boot.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from fabric import Connection
 
 from .facts import quoted
+from .problems import Unreachable
 from .remote import another
 from .script import SHELL, Box
 
 UNIT = "gatehouse-revert"
 KEPT = "/var/lib/gatehouse/revert.sh"
+FORMER = "/var/lib/gatehouse/revert"
+TRIES = 3
+
+AT_BOOT = f"""\
+# Managed by Gatehouse: a change of how one gets in that nobody had proved when the host went down is taken back.
+[Unit]
+Description=Take back an unproved change of how one gets in
+ConditionPathExists={KEPT}
+After=local-fs.target netfilter-persistent.service
+Before=ssh.service ssh.socket
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {KEPT}
+
+[Install]
+WantedBy=multi-user.target
+"""
 
 
 def armed(label: str, apply: str, revert: str, args: Iterable[str], seconds: int) -> Box:
     """Arm the revert, then apply; an `apply` that fails is taken back at once."""
     words = quoted(args)
-    box = Box(
-        [". ./prelude.sh"],
-        {"prelude.sh": (SHELL / "prelude.sh").read_bytes(), "apply": apply.encode(), "revert": revert.encode()},
-    )
-    box.add("memory")
-    box.add("op", f"arm the way back ({seconds} s)")
-    box.lines += [
-        f"{{ printf '%s\\n' {quoted(['set -- ' + words])}; cat revert; }} > {KEPT}.new",
-        f"mv -fT {KEPT}.new {KEPT}",
-        f"systemctl stop {UNIT}.timer {UNIT}.service || :",
-        f"systemctl reset-failed {UNIT}.service || :",
-        f"systemd-run -q --unit={UNIT} --on-active={seconds} --timer-property=AccuracySec=1s /bin/sh {KEPT}",
-    ]
+    box = _armed(revert, words, seconds)
+    box.keep("apply", apply.encode())
     box.add("op", label)
     box.lines += [
         f"if ! ( set -- {words}; . ./apply ); then sh {KEPT}; systemctl stop {UNIT}.timer; exit 1; fi",
@@ -41,9 +50,25 @@ def armed(label: str, apply: str, revert: str, args: Iterable[str], seconds: int
     return box
 
 
+def armed_files(paths: Iterable[str], reload: str, args: Iterable[str], seconds: int) -> Box:
+    """Arm the return of these files as they are now; `reload` lets the daemon take them."""
+    revert = f"box={FORMER}\n. {FORMER}/prelude.sh\nhome={FORMER}\nrestore {quoted(paths)}\n{reload}"
+    return _armed(revert, quoted(args), seconds, quoted(paths))
+
+
 def prove(c: Connection) -> None:
     """Open a second, new connection; raises Unreachable when nobody gets in."""
-    fresh = another(c)
+    for last in range(TRIES - 1, -1, -1):
+        began = time.monotonic()
+        try:
+            fresh = another(c)
+        except Unreachable:
+            # A daemon that has just been loaded may refuse for a moment; silence is not worth a second wait.
+            if not last or time.monotonic() - began > 5:
+                raise
+            time.sleep(1)
+        else:
+            break
     try:
         fresh.transport.open_session(timeout=10).close()
     finally:
@@ -52,7 +77,48 @@ def prove(c: Connection) -> None:
 
 def disarmed(label: str) -> Box:
     """The proof is there: the way back is no longer needed."""
-    box = Box([". ./prelude.sh"], {"prelude.sh": (SHELL / "prelude.sh").read_bytes()})
+    box = _new()
     box.add("op", f"{label}: proved")
-    box.lines += [f"systemctl stop {UNIT}.timer", f"rm -f {KEPT}"]
+    box.lines += [f"systemctl stop {UNIT}.timer", f"rm {KEPT}", f"rm -rf {FORMER}"]
+    return box
+
+
+def taken_back(label: str) -> Box:
+    """What was armed failed to apply: the way back is taken at once."""
+    box = _new()
+    box.add("op", f"{label}: taken back")
+    box.lines += [f"systemctl stop {UNIT}.timer", f"[ ! -e {KEPT} ] || sh {KEPT}"]
+    return box
+
+
+def _new() -> Box:
+    return Box([". ./prelude.sh"], {"prelude.sh": (SHELL / "prelude.sh").read_bytes()})
+
+
+def _armed(revert: str, words: str, seconds: int, files: str = "") -> Box:
+    box = _new()
+    box.keep("revert", revert.encode())
+    box.keep("at-boot", AT_BOOT.encode())
+    box.add("memory")
+    box.add("op", f"arm the way back ({seconds} s)")
+    unit = f"/etc/systemd/system/{UNIT}-at-boot.service"
+    box.lines += [
+        f"systemctl stop {UNIT}.timer {UNIT}.service || :",
+        f"systemctl reset-failed {UNIT}.service || :",
+        # One that nobody proved is taken back first: else it would be what this one returns to.
+        f"[ ! -e {KEPT} ] || sh {KEPT}",
+        f"rm -rf {FORMER}",
+        f"if ! cmp -s at-boot {unit}; then install -m 0644 at-boot {unit}; systemctl daemon-reload; "
+        f"systemctl -q enable {UNIT}-at-boot.service; fi",
+    ]
+    if files:
+        box.lines += [f"mkdir {FORMER}", f"cp prelude.sh {FORMER}/", f"( home={FORMER}; keep {files} )"]
+    box.lines += [
+        # It is renamed when it begins: from then on nobody calls it off, and the proof comes too late.
+        f"{{ printf '%s\\n' {quoted([f'mv {KEPT} {KEPT}.begun', 'set -- ' + words])}; cat revert;"
+        f" printf '\\nrm -f {KEPT}.begun\\n'; }} > {KEPT}.new",
+        f"sync {KEPT}.new",
+        f"mv -fT {KEPT}.new {KEPT}",
+        f"systemd-run -q --unit={UNIT} --on-active={seconds} --timer-property=AccuracySec=1s /bin/sh {KEPT}",
+    ]
     return box

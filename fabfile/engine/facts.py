@@ -67,6 +67,7 @@ class Facts:
     ipv6: str = ""
     client: str = ""
     ssh_ports: tuple[int, ...] = ()
+    sshd: dict[str, str] = field(default_factory=dict)
     lists_updated: int = 0
     audit: str = ""
     reboot_needed: str = ""
@@ -164,6 +165,8 @@ def _connection(facts: Facts, rest: str) -> None:
 
 
 def _sshd(facts: Facts, lines: list[str]) -> None:
+    for name, value in (line.partition(" ")[::2] for line in lines):
+        facts.sshd.setdefault(name, value)
     ports = {int(line.split()[1]) for line in lines if line.startswith("port ")}
     facts.ssh_ports = tuple(sorted({*facts.ssh_ports, *ports}))
 

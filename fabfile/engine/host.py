@@ -23,9 +23,10 @@ from . import access, changes, render, script
 from .changes import Change
 from .facts import Facts
 from .problems import NoHost, Problem, StepFailed, WrongSystem
-from .remote import Answer, Visit
+from .remote import Answer, Login, Visit, login
 from .report import Line, Report, diff
 
+OPERATORS = "/etc/gatehouse/operators"
 RELEASES = {"12": "bookworm", "13": "trixie"}
 
 
@@ -100,7 +101,17 @@ class Host:
         texts = (*self.fleet.operators, *self.facts.operators, self.facts.client)
         return sorted({str(ip_network(text)) for text in texts if text})
 
+    @property
+    def login(self) -> Login:
+        """How we got in, and which algorithms this controller speaks."""
+        assert self.facts
+        return login(self.visit.connection)
+
     # ------------------------------------------------------------------ the verbs
+
+    def remember_operators(self) -> None:
+        """The host keeps the operators' networks, for whoever comes next."""
+        self.file(OPERATORS, "".join(f"{network}\n" for network in self.operators))
 
     def packages(self, *names: str) -> None:
         """Debian packages are installed, without what they merely recommend."""
@@ -209,6 +220,30 @@ class Host:
         if self.dry:
             return
         self._send(access.armed(label, apply, revert, args, seconds))
+        self._prove(label, seconds)
+        self._facts = None
+
+    @contextmanager
+    def proving(self, label: str, reload: str, *args: str, seconds: int = 60) -> Iterator[None]:
+        """The same for files: those that are wished inside come back unless a new SSH connection proves them.
+
+        `reload` is shell, with `args` as $1 and on, that lets the daemon take the former files; it must not wait.
+        """
+        self.flush()
+        yield
+        paths = [path for change in self._pending for path in script.touched(change)]
+        if self.dry or not self._pending:
+            return
+        self._send(access.armed_files(paths, reload, args, seconds))
+        try:
+            self.flush()
+        except StepFailed:
+            self._send(access.taken_back(label))
+            raise
+        self._prove(label, seconds)
+
+    def _prove(self, label: str, seconds: int) -> None:
+        """A second connection gets in, and the way back is disarmed; else StepFailed: the host takes it by itself."""
         try:
             access.prove(self.visit.connection)
         except Problem as error:
@@ -218,7 +253,6 @@ class Host:
                 error.message,
             ) from None
         self._send(access.disarmed(label))
-        self._facts = None
 
     def ask(self, script_text: str, *args: str) -> str:
         """A read-only question: one round trip; returns what it printed.

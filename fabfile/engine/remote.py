@@ -124,6 +124,37 @@ def another(c: Connection) -> Connection:
     return opened(fresh)
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How an operator got in, and what this controller could agree to.
+
+    user: the name on the host; method: SSH's word for the proof (`publickey`, ...); known: the types of host
+    key under which this controller knows the host; kex, ciphers, macs: the algorithms that it speaks.
+    """
+
+    user: str
+    method: str
+    known: frozenset[str]
+    kex: frozenset[str]
+    ciphers: frozenset[str]
+    macs: frozenset[str]
+
+
+def login(c: Connection) -> Login:
+    """The login of an open connection."""
+    transport = c.transport
+    name = c.host if c.port == 22 else f"[{c.host}]:{c.port}"
+    files = [path for path in (Path("/etc/ssh/ssh_known_hosts"), *known_hosts(c)) if path.is_file()]
+    return Login(
+        c.user,
+        transport.auth_handler.auth_method,
+        frozenset(kind for path in files for kind in paramiko.HostKeys(str(path)).lookup(name) or ()),
+        frozenset(transport.preferred_kex),
+        frozenset(transport.preferred_ciphers),
+        frozenset(transport.preferred_macs),
+    )
+
+
 def offered_key(c: Connection) -> tuple[str, paramiko.PKey]:
     """The key that the host shows, before any login, and the name under which known_hosts keeps it.
 
@@ -229,4 +260,15 @@ class Visit:
             self._channel = None
 
 
-__all__ = ["Answer", "Visit", "another", "connect", "fingerprint", "known_hosts", "offered_key", "opened"]
+__all__ = [
+    "Answer",
+    "Login",
+    "Visit",
+    "another",
+    "connect",
+    "fingerprint",
+    "known_hosts",
+    "login",
+    "offered_key",
+    "opened",
+]

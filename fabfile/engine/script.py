@@ -88,9 +88,9 @@ def apply(changes: Sequence[Change], facts: Facts, before: str = "") -> Box:
         box.keep("look.sh", (SHELL / "look.sh").read_bytes())
         box.lines.append('sh ./look.sh "$1" >&3')
     else:
-        touched = [path for change in changes for path in _touched(change)]
-        if touched:
-            box.add("report", *touched)
+        paths = [path for change in changes for path in touched(change)]
+        if paths:
+            box.add("report", *paths)
     return box
 
 
@@ -197,7 +197,7 @@ def _place(box: Box, number: str, candidates: list[Candidate]) -> None:
     puts = [change for change in candidates if isinstance(change, PutFile)]
     if candidates:
         box.add("op", _several([change.summary for change in candidates]))
-        box.add("keep", *(path for change in candidates for path in _touched(change)))
+        box.add("keep", *(path for change in candidates for path in touched(change)))
     for index, (key, same) in enumerate(
         _grouped(puts, lambda put: (put.mode, put.owner, put.group, str(PurePosixPath(put.path).parent)))
     ):
@@ -252,7 +252,8 @@ def _viewed(path: str) -> str:
     return '"$box/view"' + quoted([path])
 
 
-def _touched(change: Change) -> tuple[str, ...]:
+def touched(change: Change) -> tuple[str, ...]:
+    """The paths that a change concerns."""
     match change:
         case PutFile() | PutLink() | Remove() | MakeDirectory() | Seed():
             return (change.path,)

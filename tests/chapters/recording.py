@@ -10,11 +10,22 @@ import pytest
 from fabfile.engine import Host
 from fabfile.engine.changes import Change, PutFile
 from fabfile.engine.facts import Facts, File
+from fabfile.engine.remote import Login
 from fabfile.model import Fleet, Site
 
 
 def a_file(digest: str = "", mode: int = 0o644, owner: str = "root", group: str = "root", kind: str = "f") -> File:
     return File(kind, mode, owner, group, 1, "1.0", "", digest)
+
+
+LOGIN = Login(
+    "ops",
+    "publickey",
+    frozenset({"ssh-ed25519", "ecdsa-sha2-nistp256"}),
+    frozenset({"curve25519-sha256@libssh.org", "diffie-hellman-group14-sha256"}),
+    frozenset({"aes256-ctr", "3des-cbc"}),
+    frozenset({"hmac-sha2-256-etm@openssh.com", "hmac-sha1"}),
+)
 
 
 class Recorded(Host):
@@ -24,6 +35,7 @@ class Recorded(Host):
         super().__init__("vps", Fleet(), visit=None, dry=True)  # type: ignore[arg-type]
         self.sites = sites
         self._facts = Facts(system="debian", release=release, hostname="vps", memory_mb=4096, **known)
+        self.came = LOGIN
         monkeypatch.setattr(Host, "of", classmethod(lambda cls, c: self))
 
     def after(self, *steps: Any, **options: Any) -> list[Change]:
@@ -32,6 +44,10 @@ class Recorded(Host):
         for step in steps:
             step.body.__wrapped__(None, **options)
         return list(self._pending)
+
+    @property
+    def login(self) -> Login:
+        return self.came
 
     @property
     def notes(self) -> list[str]:

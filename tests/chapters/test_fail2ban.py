@@ -12,6 +12,7 @@ from fabfile import fail2ban, firewall
 from fabfile.engine import Host, render
 from fabfile.engine.changes import Load, PutFile
 from fabfile.engine.facts import Facts, Unit
+from fabfile.engine.host import OPERATORS
 from fabfile.model import Fleet, Refusal, Site
 
 ALL = ("apache2", "haproxy", "vsftpd", "proftpd-core", "dovecot-core", "postfix")
@@ -143,18 +144,18 @@ def test_this_operator_earlier_ones_and_those_of_the_fleet_are_never_banned(wish
 
 
 def test_a_second_operator_adds_and_removes_nothing(wished: Wish) -> None:
-    first = wished(fail2ban.configure, facts(client="192.0.2.1"))[fail2ban.OPERATORS].split()
-    both = wished(fail2ban.configure, facts(client="192.0.2.2", operators=tuple(first)))[fail2ban.OPERATORS].split()
-    again = wished(fail2ban.configure, facts(client="192.0.2.1", operators=tuple(both)))[fail2ban.OPERATORS].split()
+    first = wished(fail2ban.configure, facts(client="192.0.2.1"))[OPERATORS].split()
+    both = wished(fail2ban.configure, facts(client="192.0.2.2", operators=tuple(first)))[OPERATORS].split()
+    again = wished(fail2ban.configure, facts(client="192.0.2.1", operators=tuple(both)))[OPERATORS].split()
     assert first == ["192.0.2.1/32"]
     assert both == again == ["192.0.2.1/32", "192.0.2.2/32"]
 
 
 def test_the_firewall_remembers_the_same_operators_in_the_same_words(wished: Wish) -> None:
     seen, fleet = facts(client="2001:db8::5", operators=("192.0.2.1/32",)), ("198.51.100.0/24", "203.0.113.4/32")
-    ours = wished(fail2ban.configure, seen, operators=fleet)[fail2ban.OPERATORS]
+    ours = wished(fail2ban.configure, seen, operators=fleet)[OPERATORS]
     seen.files.clear()
-    assert wished(firewall.operators, seen, operators=fleet)[firewall.OPERATORS] == ours
+    assert wished(firewall.operators, seen, operators=fleet)[OPERATORS] == ours
 
 
 # ---------------------------------------------------------------------- filters
