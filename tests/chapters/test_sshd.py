@@ -32,8 +32,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorded]:
     def make(*keys: str, rsa: int = 562, **known: Any) -> Recorded:
         files = etc_ssh(*(keys or KEYS), rsa=rsa) | known.pop("files", {})
         units = known.pop("units", {"ssh.service": Unit("active", "enabled")})
-        there = Recorded(monkeypatch, files=files, units=units, client="192.0.2.7", **known)
-        return there
+        return Recorded(monkeypatch, files=files, units=units, client="192.0.2.7", **known)
 
     return make
 
