@@ -17,8 +17,8 @@ WEB_PORTS = (80, 443)
 # iptables-restore --noflush sets policies and refills our chain in one commit, and leaves all other chains alone.
 # The text's line "#jump" becomes the jump from INPUT where that is missing.
 APPLY = """
-iptables-save -t filter > "$home/rules.former4"
-ip6tables-save -t filter > "$home/rules.former6"
+iptables-save -t filter > "$former/rules4"
+ip6tables-save -t filter > "$former/rules6"
 load_rules() {
     jump=
     "$1" -C INPUT -j GATEHOUSE || jump='-A INPUT -j GATEHOUSE'
@@ -30,7 +30,8 @@ load_rules ip6tables "$2"
 REVERT = """
 for family in 4 6; do
     tool=iptables; [ "$family" = 4 ] || tool=ip6tables
-    "$tool-restore" < "/var/lib/gatehouse/rules.former$family"
+    # Nothing there: it was killed before it began. Half of it: refused as a whole, and nothing had been applied.
+    [ ! -s "$former/rules$family" ] || "$tool-restore" < "$former/rules$family"
 done
 # The former rules are older than the newest bans; fail2ban knows them all.
 ! systemctl -q is-active fail2ban || systemctl restart fail2ban

@@ -19,6 +19,8 @@ from .script import SHELL, Box
 UNIT = "gatehouse-revert"
 KEPT = "/var/lib/gatehouse/revert.sh"
 FORMER = "/var/lib/gatehouse/revert"
+"""What the way back returns to, as "$former" in `apply` and `revert`; empty until `apply` begins."""
+
 TRIES = 3
 
 AT_BOOT = f"""\
@@ -84,10 +86,10 @@ def disarmed(label: str) -> Box:
 
 
 def taken_back(label: str) -> Box:
-    """What was armed failed to apply: the way back is taken at once."""
+    """What was armed failed to apply, or its run was killed before the proof: the way back is taken at once."""
     box = _new()
     box.add("op", f"{label}: taken back")
-    box.lines += [f"systemctl stop {UNIT}.timer", f"[ ! -e {KEPT} ] || sh {KEPT}"]
+    box.lines += [f"systemctl stop {UNIT}.timer || :", f"[ ! -e {KEPT} ] || sh {KEPT}"]
     return box
 
 
@@ -107,15 +109,17 @@ def _armed(revert: str, words: str, seconds: int, files: str = "") -> Box:
         f"systemctl reset-failed {UNIT}.service || :",
         # One that nobody proved is taken back first: else it would be what this one returns to.
         f"[ ! -e {KEPT} ] || sh {KEPT}",
-        f"rm -rf {FORMER}",
+        f"former={FORMER}",
+        'rm -rf "$former"',
+        'mkdir "$former"',
         f"if ! cmp -s at-boot {unit}; then install -m 0644 at-boot {unit}; systemctl daemon-reload; "
         f"systemctl -q enable {UNIT}-at-boot.service; fi",
     ]
     if files:
-        box.lines += [f"mkdir {FORMER}", f"cp prelude.sh {FORMER}/", f"( home={FORMER}; keep {files} )"]
+        box.lines += [f"cp prelude.sh {FORMER}/", f"( home={FORMER}; keep {files} )"]
     box.lines += [
         # It is renamed when it begins: from then on nobody calls it off, and the proof comes too late.
-        f"{{ printf '%s\\n' {quoted([f'mv {KEPT} {KEPT}.begun', 'set -- ' + words])}; cat revert;"
+        f"{{ printf '%s\\n' {quoted([f'mv {KEPT} {KEPT}.begun', f'former={FORMER}', 'set -- ' + words])}; cat revert;"
         f" printf '\\nrm -f {KEPT}.begun\\n'; }} > {KEPT}.new",
         f"sync {KEPT}.new",
         f"mv -fT {KEPT}.new {KEPT}",

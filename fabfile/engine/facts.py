@@ -7,10 +7,14 @@ changes themselves, so that a step sees what the one before it did (see `changes
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+
+STAGING = re.compile(r".*/\.gatehouse\.[A-Za-z0-9]{8}")
+"""A place that `stage` in prelude.sh makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Facts:
     ssh_ports: tuple[int, ...] = ()
     sshd: dict[str, str] = field(default_factory=dict)
     lists_updated: int = 0
+    unproved: bool = False
     audit: str = ""
     reboot_needed: str = ""
     operators: tuple[str, ...] = ()
@@ -137,6 +142,14 @@ class Facts:
             f"{self.files[path].mtime} {path}\0".encode("utf-8", "surrogateescape") for path in self.under(prefixes)
         )
         return hashlib.sha256(b"".join(lines)).hexdigest()
+
+    def stale(self) -> list[str]:
+        """Staging places that a killed run left: root's own directories, in none that belongs to a site's user."""
+        places = (path for path, entry in self.files.items() if entry.kind == "d" and STAGING.fullmatch(path))
+        return sorted(path for path in places if all(self.files[up].owner == "root" for up in self._upwards(path)))
+
+    def _upwards(self, path: str) -> list[str]:
+        return [up for up in (path, *map(str, PurePosixPath(path).parents)) if up in self.files]
 
     def children(self, directory: str, suffix: str = "") -> list[str]:
         """The paths directly in a directory, sorted."""
@@ -244,6 +257,7 @@ _FIELDS = {
     "arch": _text("arch"),
     "connection": _connection,
     "lists": _number("lists_updated"),
+    "unproved": lambda facts, rest: setattr(facts, "unproved", bool(rest)),
     "loaded": _set_loaded,
 }
 _BLOCKS = {

@@ -10,7 +10,7 @@ import base64
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from ipaddress import ip_network
 from pathlib import Path
@@ -22,9 +22,10 @@ from ..model import Fleet, Site, find_fleet
 from . import access, changes, render, script
 from .changes import Change
 from .facts import Facts
-from .problems import NoHost, Problem, StepFailed, WrongSystem
+from .problems import NoHost, Problem, StepFailed, Stopped, WrongSystem
 from .remote import Answer, Login, Visit, login
 from .report import Line, Report, diff
+from .stop import stoppable
 
 OPERATORS = "/etc/gatehouse/operators"
 RELEASES = {"12": "bookworm", "13": "trixie"}
@@ -48,6 +49,7 @@ class Host:
         self._notes: list[str] = []
         self._diffs: list[str] = []
         self._step = ""
+        self._doing = ""
         self._changed = False
 
     @classmethod
@@ -76,12 +78,18 @@ class Host:
         if self._pending and not self.dry and isinstance(self._pending[-1], changes.Install | changes.Run):
             self.flush()
         if self._facts is None:
-            self._busy("looking")
-            answer = self.visit.send(script.look(), change=not self.dry and self.report is not None)
-            self._facts = self._checked(Facts.of(answer.raw))
+            change = not self.dry and self.report is not None
+            self._facts = self._look(change)
+            if change and self._facts.unproved:
+                self._send(access.taken_back("what another run had not proved"))
+                self._facts = self._look(change)
             if self.dry:
                 self._real = deepcopy(self._facts)
         return self._facts
+
+    def _look(self, change: bool) -> Facts:
+        self._busy("looking")
+        return self._checked(Facts.of(self.visit.send(script.look(), change=change).raw))
 
     def _checked(self, facts: Facts) -> Facts:
         if facts.system != "debian" or facts.release not in RELEASES:
@@ -252,7 +260,7 @@ class Host:
                 f"wait, then: fab -H {self.name} check",
                 error.message,
             ) from None
-        self._send(access.disarmed(label))
+        self._send(access.disarmed(label), anyway=True)
 
     def ask(self, script_text: str, *args: str) -> str:
         """A read-only question: one round trip; returns what it printed.
@@ -283,13 +291,18 @@ class Host:
         self.visit.who = f"{self.visit.me}: {run}"
         self._changed = False
         try:
-            yield self.report
-        finally:
-            try:
+            with stoppable(self._stop):
+                try:
+                    yield self.report
+                except BaseException:
+                    # What it changed before it failed belongs into the history too; the failure itself is what is told.
+                    with suppress(Problem):
+                        self._keep_history(run)
+                    raise
                 self._keep_history(run)
-            finally:
-                self.report.summary(self.visit.trips)
-                self.report = None
+        finally:
+            self.report.summary(self.visit.trips)
+            self.report = None
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -307,11 +320,17 @@ class Host:
             outcome = ("would change" if self.dry else "changed") if self._done else "kept"
             reasons = self._done or [self._only_kept()]
             self.report.step(Line(name, outcome, [*self._notes, *reasons], self._seconds(began)), self._diffs)
-        except BaseException as error:
+        except BaseException as found:
             self._pending.clear()
             self._facts = None
+            error = self._left() if isinstance(found, KeyboardInterrupt) else found
+            if isinstance(error, Stopped):
+                error.next_step = f"fab -H {shlex.quote(self.name)} {self._run_name()}  (it goes on from there)"
             reason = error.message if isinstance(error, Problem) else str(error) or type(error).__name__
-            self.report.step(Line(name, "failed", [reason], self._seconds(began)))
+            outcome = "stopped" if isinstance(error, Stopped) else "failed"
+            self.report.step(Line(name, outcome, [reason], self._seconds(began)))
+            if error is not found:
+                raise error from None
             raise
         finally:
             self._step = ""
@@ -327,9 +346,12 @@ class Host:
             return
         assert self._facts is not None
         first = not self._changed and "etckeeper" in self._facts.packages
-        self._changed = True
         before = f"as found before gatehouse {self._run_name()}" if first else ""
-        answer = self._send(script.apply(pending, self._facts, before))
+        stale = [] if self._changed else self._facts.stale()
+        self._changed = True
+        answer = self._send(script.apply(pending, self._facts, before, stale))
+        for path in stale:
+            self._facts.files.pop(path, None)
         if any(isinstance(change, changes.Install | changes.Run) for change in pending):
             self._facts = self._checked(Facts.of(answer.raw))
         else:
@@ -361,32 +383,45 @@ class Host:
             elif isinstance(change, changes.Remove) and change.path in former:
                 self._diffs.append(diff(change.path, former[change.path], b""))
 
-    def _send(self, box: script.Box) -> Answer:
+    def _send(self, box: script.Box, anyway: bool = False) -> Answer:
         """One request; raises StepFailed with the operation, its exit code and the last lines of its tool."""
-        label = self._step
+        self._doing = self._step
 
         def tell(record: str) -> None:
-            nonlocal label
             kind, _, text = record.partition("\t")
             if kind == "op":
-                label = text.partition("\t")[2]
-                self._busy(label)
+                self._doing = text.partition("\t")[2]
+                self._busy(self._doing)
             elif kind == "say":
-                self._busy(f"{label}: {text}")
+                self._busy(f"{self._doing}: {text}")
             elif kind == "unjudged":
                 self.note(f"not judged: {text}")
 
-        answer = self.visit.send(box, change=not self.dry, tell=tell)
+        answer = self.visit.send(box, change=not self.dry, tell=tell, anyway=anyway)
+        stopped = next((record[8:] for record in answer.records if record.startswith("stopped\t")), None)
+        if answer.code and stopped is not None:
+            raise Stopped(f"stopped before: {stopped}; what was done stands, nothing more was begun")
         if answer.code:
             failed = next((record for record in answer.records if record.startswith("failed\t")), "failed\t\t")
             head, _, tail = failed.partition("\n")
             code = head.rpartition("\t")[2] or answer.code
-            raise StepFailed(f"{label}: exit code {code}", f"fab -H {shlex.quote(self.name)} {self._step}", tail)
+            raise StepFailed(f"{self._doing}: exit code {code}", f"fab -H {shlex.quote(self.name)} {self._step}", tail)
         return answer
 
     def _keep_history(self, run: str) -> None:
-        if self._changed and self._facts is not None and "etckeeper" in self._facts.packages:
-            self._send(script.committed(f"gatehouse {run} by {self.visit.who}"))
+        if self._changed and self.visit.ready:
+            self._send(script.committed(f"gatehouse {run} by {self.visit.who}"), anyway=True)
+
+    def _stop(self) -> str:
+        self.visit.stop()
+        if self.visit.ready:
+            return "stopping"
+        return f"stopping: {self.name} finishes this first: {self._doing}  (Ctrl-C again: leave it to that alone)"
+
+    def _left(self) -> Stopped:
+        """The second Ctrl-C: the line goes, and with it the host's reason to begin anything more."""
+        self.visit.close()
+        return Stopped(f"left at once: {self.name} ends by itself what it is at ({self._doing}), and does no more")
 
     def _busy(self, what: str) -> None:
         if self.report is not None:

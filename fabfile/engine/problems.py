@@ -3,6 +3,7 @@
     Problem                 exit code 1: it was tried, and failed
     ├── Unreachable         no SSH connection
     ├── StepFailed          an operation of a step failed on the host
+    ├── Stopped             Ctrl-C (exit code 130)
     └── Guarded             exit code 3: refused before anything was touched
         ├── NoHost          a host task without -H
         ├── UnknownKey      the host's key is not in known_hosts
@@ -36,6 +37,12 @@ class Unreachable(Problem):
 
 class StepFailed(Problem):
     """An operation failed on the host; everything before it stands, nothing after it was begun."""
+
+
+class Stopped(Problem):
+    """The operator typed Ctrl-C: everything before it stands, nothing after it was begun."""
+
+    exit_code = 130
 
 
 class Guarded(Problem):

@@ -12,8 +12,10 @@ import getpass
 import hashlib
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,7 +25,7 @@ import six
 from fabric import Config, Connection
 
 from .facts import quoted
-from .problems import ChangedKey, Locked, NoRoot, Problem, UnknownKey, Unreachable
+from .problems import ChangedKey, Locked, NoRoot, Problem, Stopped, UnknownKey, Unreachable
 from .script import SHELL, Box
 
 # patchwork 1.0.1 looks for the six that invoke 1 carried.
@@ -33,7 +35,10 @@ CONNECT = 10
 """Seconds to wait for a host to answer."""
 
 KEEPALIVE = 15
-"""Seconds between SSH keep-alives: a dead path is noticed within a minute."""
+"""Seconds between signs of life, of SSH and of a visit; the host waits for four of them (session.sh)."""
+
+DEAD = 60
+"""Seconds after which a line that acknowledges nothing is dead; by itself TCP would try for a quarter of an hour."""
 
 
 class _Refuse(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
@@ -101,12 +106,21 @@ def opened(c: Connection) -> Connection:
     except (OSError, EOFError, paramiko.SSHException) as error:
         reason = getattr(error, "strerror", "") or str(error) or type(error).__name__
         raise Unreachable(f"{name} ({c.host}:{c.port}) cannot be reached: {reason}", f"try: ssh {name}") from None
-    transport = c.transport
-    transport.set_keepalive(KEEPALIVE)
-    if isinstance(transport.sock, socket.socket):
-        # Nagle and delayed acknowledgements together cost 41 ms a channel.
-        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _steady(c.transport)
     return c
+
+
+def _steady(transport: paramiko.Transport) -> None:
+    """Every hop gives signs of life, and notices when none comes through."""
+    transport.set_keepalive(KEEPALIVE)
+    sock = transport.sock
+    if isinstance(sock, paramiko.Channel):
+        _steady(sock.get_transport())
+    elif isinstance(sock, socket.socket):
+        # Nagle and delayed acknowledgements together cost 41 ms a channel.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD * 1000)
 
 
 def another(c: Connection) -> Connection:
@@ -188,36 +202,70 @@ class Visit:
     """A root shell on the host over one channel; requests go to it one after another.
 
     `trips` counts them: a request and its answer are one round trip.  `who` is what a second operator is told.
+    Signs of life go to the host all the while: it ends the visit, and with it the lock, when they stay away.
     """
 
     def __init__(self, c: Connection) -> None:
         self.connection, self.trips = c, 0
         self.me = f"{getpass.getuser()}@{socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"
         self.who = self.me
+        self.stopping = False
         self._channel: paramiko.Channel | None = None
+        self._midway = False
+        self._sending, self._now = threading.Lock(), threading.Event()
 
-    def send(self, box: Box, change: bool = False, tell: Callable[[str], None] = lambda _: None) -> Answer:
+    def send(
+        self, box: Box, change: bool = False, tell: Callable[[str], None] = lambda _: None, anyway: bool = False
+    ) -> Answer:
         """Run the box; `tell` hears every record as it comes.
 
-        Raises Locked when another operator holds the host, NoRoot when there is no root to be had,
-        Unreachable when the connection breaks.
+        Raises Locked when another operator holds the host, NoRoot when there is no root to be had, Unreachable when the
+        connection breaks, Stopped after `stop` unless it is to be done `anyway`.
         """
         channel = self._channel = self._channel or self._open()
         payload = box.packed()
         mode = "change" if change else "read"
         self.trips += 1
         try:
-            channel.sendall(f"{len(payload)} {mode} {self.who}\n".encode() + payload)
+            with self._sending:
+                if self.stopping and not anyway:
+                    raise Stopped("stopped: what was done stands, nothing more was begun")
+                self._midway = True
+                channel.sendall(f"{len(payload)} {mode} {self.who}\n".encode() + payload)
         except OSError:
             self._lost()
-        return self._answer(tell)
+        answer = self._answer(tell)
+        self._midway = False
+        return answer
+
+    @property
+    def ready(self) -> bool:
+        """Whether the host waits for the next request."""
+        return self._channel is not None and not self._channel.closed and not self._midway
+
+    def stop(self) -> None:
+        """Let the host finish the operation that it is at, and begin no other.  Safe in a signal's handler."""
+        self.stopping = True
+        self._now.set()
 
     def _open(self) -> paramiko.Channel:
         c = opened(self.connection)
         channel = c.transport.open_session()
         session = quoted(["sh", "-c", (SHELL / "session.sh").read_text(), "gatehouse"]) + ' "$SSH_CONNECTION"'
         channel.exec_command(session if c.user == "root" else "sudo -n " + session)
+        threading.Thread(target=self._live, args=(channel,), daemon=True).start()
         return channel
+
+    def _live(self, channel: paramiko.Channel) -> None:
+        """The signs of life, and the word that stops a program."""
+        told = False
+        with suppress(OSError):
+            while not channel.closed:
+                stopped = self._now.wait(KEEPALIVE)
+                self._now.clear()
+                with self._sending:
+                    channel.sendall(b"stop\n" if stopped and self.stopping and not told else b"\n")
+                told = told or stopped
 
     def _answer(self, tell: Callable[[str], None]) -> Answer:
         answer, raw, rest = Answer(1), bytearray(), b""
@@ -244,20 +292,26 @@ class Visit:
         assert channel is not None
         self._channel = None
         channel.settimeout(2)
-        text = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
+        text = ""
+        with suppress(OSError):
+            text = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
         if "sudo" in text:
             raise NoRoot(
                 f"{self.connection.user} may not become root on {name} without a password ({text.splitlines()[0]})",
                 f"log in as root, or on the host: visudo -f /etc/sudoers.d/gatehouse, with the line "
                 f"{self.connection.user} ALL=(ALL) NOPASSWD: ALL",
             )
-        raise Unreachable(f"the connection to {name} broke" + (f": {text}" if text else ""), "type the same again")
+        raise Unreachable(
+            f"the connection to {name} broke" + (f" ({text})" if text else "") + "; what it was at, it ends by itself",
+            f"is it up? fab -H {name} status; then type the same again: it goes on from there",
+        )
 
     def close(self) -> None:
         """End the root shell, and with it the lock."""
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+            self._now.set()
 
 
 __all__ = [

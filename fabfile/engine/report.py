@@ -15,7 +15,7 @@ from rich.status import Status
 
 from .problems import Problem
 
-STYLES = {"kept": "dim", "changed": "yellow", "would change": "cyan", "failed": "bold red"}
+STYLES = {"kept": "dim", "changed": "yellow", "would change": "cyan", "failed": "bold red", "stopped": "bold red"}
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -88,6 +88,7 @@ class Report:
                         "changed": counts["changed"],
                         "would_change": counts["would change"],
                         "failed": counts["failed"],
+                        "stopped": counts["stopped"],
                         "round_trips": trips,
                         "seconds": round(seconds, 2),
                     },
@@ -96,9 +97,10 @@ class Report:
             )
             return
         planned = f"{counts['would change']} would change" if counts["would change"] else f"{counts['changed']} changed"
+        failed = f"{counts['failed']} failed" + (", 1 stopped" if counts["stopped"] else "")
         console.print(
             f"{escape(self.host)}  {self.run}  {_count(len(self.lines), 'step')}: {counts['kept']} kept, {planned}, "
-            f"{counts['failed']} failed ({_count(trips, 'round trip')}, {seconds:.1f} s)"
+            f"{failed} ({_count(trips, 'round trip')}, {seconds:.1f} s)"
         )
 
 

@@ -34,7 +34,6 @@ from .facts import Facts, quoted
 SHELL = Path(__file__).parent / "shell"
 T = TypeVar("T")
 Candidate = PutFile | PutLink | Remove | Rename
-ETCKEEPER = "! command -v etckeeper > /dev/null || ! etckeeper unclean || etckeeper commit {}"
 
 
 @dataclass
@@ -69,13 +68,19 @@ def look() -> Box:
     return Box([". ./look.sh"], {"look.sh": (SHELL / "look.sh").read_bytes()})
 
 
-def apply(changes: Sequence[Change], facts: Facts, before: str = "") -> Box:
-    """The script of a step.  `before` is the message under which /etc is committed as it was found."""
+def apply(changes: Sequence[Change], facts: Facts, before: str = "", stale: Sequence[str] = ()) -> Box:
+    """The script of a step.
+
+    `before` is the message under which /etc is committed as it was found; `stale` are staging places to sweep up.
+    """
     box = _new()
     box.add("memory")
+    if stale:
+        box.add("op", "sweep up what a broken run left")
+        box.add("sweep", *stale)
     if before:
         box.add("op", "keep /etc as it was found")
-        box.lines.append(ETCKEEPER.format(quoted([before])))
+        box.add("commit", before)
     for number, (barrier, group) in enumerate(
         groupby(changes, key=lambda change: isinstance(change, Install | Run | Load))
     ):
@@ -123,7 +128,7 @@ def committed(message: str) -> Box:
     """What a run changed in /etc goes into its history."""
     box = _new()
     box.add("op", "keep the history of /etc")
-    box.lines.append(ETCKEEPER.format(quoted([message])))
+    box.add("commit", message)
     return box
 
 

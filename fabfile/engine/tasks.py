@@ -14,7 +14,7 @@ from invoke import Collection, Exit
 from ..model import Refusal
 from . import report
 from .host import Host
-from .problems import NoHost, Problem
+from .problems import NoHost, Problem, Stopped
 from .render import BadValue
 
 Body = Callable[..., Any]
@@ -116,6 +116,8 @@ class Told:
         Told.depth -= 1
         if isinstance(error, ValueError) and not isinstance(error, Refusal):
             error = _as_problem(error)
+        if isinstance(error, KeyboardInterrupt):
+            error = Stopped("stopped")
         if isinstance(error, Refusal):
             print(error, file=sys.stderr)
             raise Exit(code=error.exit_code)

@@ -107,3 +107,23 @@ def _function(name: str) -> str:
     text = (SHELL / "prelude.sh").read_text()
     start = text.index(f"\n{name}() {{")
     return text[start : text.index("\n}\n", start) + 3]
+
+
+def test_only_roots_own_staging_places_are_swept() -> None:
+    """Below a directory that a site's user owns nothing is root's to remove, whatever its name and owner."""
+    owners = {
+        "/etc/haproxy": "root",
+        "/etc/haproxy/.gatehouse.aB3dE6gH": "root",
+        "/etc/haproxy/.gatehouse.aB3dE6gH9": "root",
+        "/etc/haproxy/.gatehouse.short": "root",
+        "/etc/haproxy/x.gatehouse.aB3dE6gH": "root",
+        "/var/www/a.com": "root",
+        "/var/www/a.com/.gatehouse.12345678": "root",
+        "/var/www/a.com/.gatehouse.planted0": "a-com",
+        "/var/www/a.com/public_html": "a-com",
+        "/var/www/a.com/public_html/.gatehouse.abcdefgh": "root",
+    }
+    facts = Facts(files={path: File("d", 0o700, owner, owner, 0, "1.0") for path, owner in owners.items()})
+    facts.files["/etc/.gatehouse.aLinkFil"] = File("l", 0o777, "root", "root", 0, "1.0", "/etc/ssh")
+
+    assert ["/etc/haproxy/.gatehouse.aB3dE6gH", "/var/www/a.com/.gatehouse.12345678"] == facts.stale()

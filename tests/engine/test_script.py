@@ -153,3 +153,40 @@ def test_a_box_is_a_tar_that_only_root_can_read() -> None:
 
     assert {0o600} == set(members.values())
     assert {"run", "prelude.sh", "put/0.0/f"} == set(members)
+
+
+def test_what_a_killed_run_left_is_swept_up_before_anything_else() -> None:
+    box = script.apply([put("/etc/x/f")], known("/etc/x"), "as found", ["/etc/x/.gatehouse.aB3dE6gH"])
+
+    assert [["/etc/x/.gatehouse.aB3dE6gH"]] == words(box, "sweep")
+    order = [line.split()[0] for line in box.lines]
+    assert order.index("sweep") < order.index("commit")
+
+
+def prelude(body: str, box: Path) -> subprocess.CompletedProcess[str]:
+    """Run a few lines in the words of prelude.sh."""
+    return subprocess.run(
+        ["sh", "-c", f". {script.SHELL}/prelude.sh\nhome={box}/home\nmemory\n{body}"],
+        env={"PATH": "/usr/bin:/bin", "box": str(box)}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_an_operation_is_not_begun_once_the_operator_said_stop(tmp_path: Path) -> None:
+    done = prelude('op first; : > "$box/stop"; : > "$box/rest-of-first"; op second; : > "$box/second"', tmp_path)
+
+    assert 130 == done.returncode
+    assert "stopped\tsecond\0" in done.stdout
+    assert (tmp_path / "rest-of-first").exists()
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_former_version_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Also when the one before was killed while it copied."""
+    live = tmp_path / "etc" / "f"
+    live.parent.mkdir()
+    live.write_text("whole")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "keeping").write_text("wh")
+
+    assert 0 == prelude(f"keep {live}; echo new > {live}; keep {live}; restore {live}", tmp_path).returncode
+    assert "whole" == live.read_text()

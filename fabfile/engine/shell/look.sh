@@ -39,6 +39,7 @@ block users cat /etc/passwd
 block groups cat /etc/group
 block loaded grep -rs . /var/lib/gatehouse/loaded
 block operators cat /etc/gatehouse/operators
+[ ! -e /var/lib/gatehouse/revert.sh ] || printf 'unproved\tyes\0'
 printf 'lists\t%s\0' "$(stat -c %Y /var/lib/gatehouse/updated 2> /dev/null)"
 printf 'reboot\t%s\0' "$([ ! -e /run/reboot-required ] || sort -u /run/reboot-required.pkgs | tr '\n' ' ')"
 printf 'container\t%s\0' "$(systemd-detect-virt --container 2> /dev/null)"

@@ -8,11 +8,18 @@ n=0
 fail() { printf '%s\n' "$*"; exit 1; }
 # memory: what the host remembers from run to run; a dry run has none to make.
 memory() { mkdir -p "$home/former" "$home/loaded"; }
-op() { n=$((n + 1)); : > "$box/log"; printf 'op\t%s\t%s\0' "$n" "$*" >&3; }
-say() { printf 'say\t%s\0' "$*" >&3; }
+# op WHAT: the next operation, unless the operator has said stop or is gone.
+op() {
+    [ ! -e "$box/stop" ] || { printf 'stopped\t%s\0' "$*" >&3; exit 130; }
+    n=$((n + 1))
+    : > "$box/log"
+    printf 'op\t%s\t%s\0' "$n" "$*" >&3
+}
+# say TEXT: nobody need listen; an operation goes on when the line is cut.
+say() { printf 'say\t%s\0' "$*" >&3 || :; }
 ended() {
     code=$?
-    [ "$code" = 0 ] || printf 'failed\t%s\t%s\n%s\0' "$n" "$code" "$(tail -n 25 "$box/log" | tr -d '\000')" >&3
+    [ "$code" = 0 ] || printf 'failed\t%s\t%s\n%s\0' "$n" "$code" "$(tail -n 25 "$box/log" | tr -d '\000')" >&3 || :
     [ -z "${stage-}" ] || rm -rf "$stage"
 }
 trap ended EXIT
@@ -67,6 +74,16 @@ packages() {
 # stage DIRECTORY: a root-only place on the same file system, from which a rename is atomic.
 stage() { stage=$(mktemp -d "$1/.gatehouse.XXXXXXXX"); }
 
+# sweep DIRECTORY...: staging places that a killed run left.
+sweep() { rm -rf -- "$@"; }
+
+# commit MESSAGE: /etc into its history.  A git that was killed leaves its locks behind.
+commit() {
+    command -v etckeeper || return 0
+    pgrep -u root -x git || find /etc/.git -name '*.lock' -type f -delete || :
+    ! etckeeper unclean || etckeeper commit "$1"
+}
+
 # keep PATH...: the former version, as it was when its service last took it, so that it can come back.
 keep() {
     for path in "$@"; do
@@ -74,7 +91,9 @@ keep() {
             continue
         elif [ -e "$path" ] || [ -L "$path" ]; then
             mkdir -p "$home/former${path%/*}"    # cp --parents fails on Debian 12 (a fault of coreutils 9.1)
-            cp -aT -- "$path" "$home/former$path"
+            rm -rf "$home/keeping"
+            cp -aT -- "$path" "$home/keeping"
+            mv -fT -- "$home/keeping" "$home/former$path"
         else
             mkdir -p "$home/former${path%/*}"
             : > "$home/former$path.absent"
@@ -166,7 +185,7 @@ taken() {
 remember() {
     while IFS='	' read -r name digest; do
         printf '%s\n' "$digest" > "$home/loaded/$name"
-        printf 'loaded\t%s\t%s\0' "$name" "$digest" >&3
+        printf 'loaded\t%s\t%s\0' "$name" "$digest" >&3 || :
     done < "$box/taken"
 }
 
@@ -176,8 +195,8 @@ load() {
     shift 3
     systemctl daemon-reload
     if systemctl "$action" "$unit" && serves "$unit" "$ready"; then
-        remember
         forget "$@"
+        remember
         return
     fi
     journalctl -q -n 15 --no-pager -o cat -u "$unit" || :
