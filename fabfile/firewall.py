@@ -2,17 +2,34 @@
 
 The rules live in a chain of their own, GATEHOUSE, to which INPUT jumps: fail2ban's chains stand before it and are never
 touched.  Both families come from one list.
+
+A second chain, GATEHOUSE-INNER, hangs from OUTPUT on the loopback: a layer of the stack is spoken to by the one before
+it and by root, and by no site's program, which could claim any visitor's address there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 
 from .engine import Host, task
+from .engine.facts import User
 
 RULES = {4: "/etc/iptables/rules.v4", 6: "/etc/iptables/rules.v6"}
 WEB_PORTS = (80, 443)
+
+INNER = {6082: (), 8080: ("vcache",), 8081: ("haproxy",), 8082: ("haproxy",)}
+"""Inner ports, and who may open a connection to them besides root: Varnish's console, Apache, Varnish, lego."""
+
+# New connections alone: what the kernel itself sends for one that ended has no owner any more.
+INNER_JUMP = "-A OUTPUT -o lo -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j GATEHOUSE-INNER"
+INNER_APPLY = """
+for tool in iptables ip6tables; do
+    jump=$2
+    ! "$tool" -C ${2#-A } || jump=
+    printf '%s\\n' '*filter' ':GATEHOUSE-INNER - [0:0]' "$jump" "$1" COMMIT | "$tool-restore" --noflush
+done
+"""
 
 # iptables-restore --noflush sets policies and refills our chain in one commit, and leaves all other chains alone.
 # The text's line "#jump" becomes the jump from INPUT where that is missing.
@@ -55,6 +72,32 @@ def chain(family: int, ssh_ports: Iterable[int], operators: Iterable[str]) -> li
         f"-p tcp -m multiport --dports {','.join(map(str, WEB_PORTS))} -j ACCEPT",
         "-j DROP",
     ]
+
+
+def inner(users: Mapping[str, User]) -> list[str]:
+    """The rules of the inner chain, in the words of iptables-save(8); none before the layers have their users.
+
+    By number, as the kernel keeps them: a file of rules that names a user who went would fail as a whole at boot.
+    Raises nothing; the match is iptables-extensions(8), owner.
+    """
+    if not {name for names in INNER.values() for name in names} <= users.keys():
+        return []
+    speakers = {port: (0, *sorted(users[name].uid for name in names)) for port, names in INNER.items()}
+    return [
+        *(
+            f"-p tcp -m tcp --dport {port} -m owner --uid-owner {uid} -j ACCEPT"
+            for port, uids in speakers.items()
+            for uid in uids
+        ),
+        f"-p tcp -m multiport --dports {','.join(map(str, INNER))} -j REJECT --reject-with tcp-reset",
+    ]
+
+
+def inner_holds(live: Iterable[str], rules: Iterable[str]) -> bool:
+    """Whether the inner rules in force (iptables-save) are these, and are jumped to."""
+    live = list(live)
+    found = [line.removeprefix("-A GATEHOUSE-INNER ") for line in live if line.startswith("-A GATEHOUSE-INNER ")]
+    return INNER_JUMP in live and found == list(rules)
 
 
 def holds(live: Iterable[str], rules: Iterable[str]) -> bool:
@@ -114,11 +157,40 @@ def persist(c):
     `netfilter-persistent save` would also keep fail2ban's bans and other programs' rules.
     """
     host = Host.of(c)
+    _persist(host)
+    host.service("netfilter-persistent")
+
+
+def _persist(host: Host) -> None:
     rules = _rules(host)
     for family, path in RULES.items():
         tool = {4: "iptables-restore", 6: "ip6tables-restore"}[family]
-        host.template(path, rules=rules[family], check=f"{tool} --test {path}", mode=0o640)
-    host.service("netfilter-persistent")
+        host.template(
+            path,
+            rules=rules[family],
+            inner=inner(host.facts.users),
+            inner_jump=INNER_JUMP,
+            check=f"{tool} --test {path}",
+            mode=0o640,
+        )
+
+
+@task
+def layers(c):
+    """T2 step 5: on the loopback, only a layer speaks to the one behind it; a site's program has no business there.
+
+    Needs Varnish's and HAProxy's users, so `bootstrap` comes here again once they are installed.
+    """
+    host = Host.of(c)
+    rules = inner(host.facts.users)
+    if not rules:
+        host.note("no layers to guard yet")
+        return
+    if not all(inner_holds(live, rules) for live in (host.facts.rules4, host.facts.rules6)):
+        host.run(
+            "guard the inner ports", INNER_APPLY, "\n".join(f"-A GATEHOUSE-INNER {rule}" for rule in rules), INNER_JUMP
+        )
+    _persist(host)
 
 
 def _restore(rules: list[str]) -> str:
@@ -137,4 +209,4 @@ def _restore(rules: list[str]) -> str:
     )
 
 
-STEPS = (install, operators, apply, persist)
+STEPS = (install, operators, apply, persist, layers)

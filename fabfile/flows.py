@@ -19,6 +19,7 @@ BOOTSTRAP = (
     *site.STEPS,
     *php.STEPS,
     *apache.STEPS,
+    firewall.layers,
     *cert.STEPS_AFTER,
     *fail2ban.STEPS,
 )

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from fabfile import firewall
-from fabfile.engine.changes import Load, PutFile
+from fabfile.engine.changes import Load, PutFile, Run
+from fabfile.engine.facts import User
 
 from .recording import Recorded, contents
+
+USERS = {name: User(name, uid, uid, "/nonexistent", "") for name, uid in {"haproxy": 105, "vcache": 107}.items()}
 
 
 def live(family: int, *, ports: tuple[int, ...] = (22,), operators: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -119,3 +122,39 @@ def test_operators_are_remembered_and_never_forgotten(host: Callable[..., Record
     there = host(operators=("203.0.113.5/32",))
 
     assert {"/etc/gatehouse/operators": "192.0.2.7/32\n203.0.113.5/32\n"} == contents(there.after(firewall.operators))
+
+
+def test_a_layer_is_spoken_to_by_the_one_before_it_and_by_root() -> None:
+    rules = firewall.inner(USERS)
+
+    for port, uid in {8080: 107, 8081: 105, 8082: 105, 6082: 0}.items():
+        owners = {
+            rule.split("--uid-owner ")[1] for rule in rules if f"--dport {port} -m owner" in rule and "ACCEPT" in rule
+        }
+        assert {"0 -j ACCEPT", f"{uid} -j ACCEPT"} == owners
+    assert "-p tcp -m multiport --dports 6082,8080,8081,8082 -j REJECT --reject-with tcp-reset" == rules[-1]
+
+
+def test_before_the_layers_are_there_nothing_guards_them(host: Callable[..., Recorded]) -> None:
+    fresh = host()
+
+    assert [] == fresh.after(firewall.layers)
+    assert ["no layers to guard yet"] == fresh.notes
+    assert all("INNER" not in text for text in contents(fresh.after(firewall.persist)).values())
+
+
+def test_the_guard_is_set_once_and_is_there_at_the_next_boot(host: Callable[..., Recorded]) -> None:
+    changes = host(users=USERS).after(firewall.layers)
+    rules = firewall.inner(USERS)
+    in_force = [firewall.INNER_JUMP, *(f"-A GATEHOUSE-INNER {rule}" for rule in rules)]
+
+    assert 1 == sum(isinstance(change, Run) for change in changes)
+    for text in contents(changes).values():
+        lines = text.splitlines()
+        assert in_force == [line for line in lines if "INNER" in line and not line.startswith(":")]
+        assert lines.index(":GATEHOUSE-INNER - [0:0]") < lines.index("-A INPUT -j GATEHOUSE")
+
+    again = host(users=USERS, rules4=tuple(in_force), rules6=tuple(in_force)).after(firewall.layers)
+    assert not any(isinstance(change, Run) for change in again)
+    assert not firewall.inner_holds(in_force[1:], rules)
+    assert not firewall.inner_holds(in_force[:-1], rules)
