@@ -95,7 +95,10 @@ def modules(c):
     )
 
 
-@task(help={"processes": "processes of 25 threads each: how many requests may be under way"})
+@task(
+    help={"processes": "processes of 25 threads each: how many requests may be under way"},
+    within={"processes": (1, 1000)},
+)
 def configure(c, processes=16):
     """T1 Apache, T2 steps 2 and 6: server name, silence, limits, the visitor's real address, and the vhost macro.
 
@@ -135,6 +138,8 @@ def vhosts(c):
         host.absent(conf + ".gone")
     for conf in host.facts.children(VHOSTS, ".conf"):
         if conf not in wanted:
+            gone = conf.removeprefix(VHOSTS + "/").removesuffix(".conf")
+            host.note(f"{gone} has no file in sites/ any more: it is served no longer; /var/www/{gone} stays as it is")
             host.rename(conf, conf + ".gone", check=CHECK)
 
 

@@ -45,7 +45,8 @@ def install(c):
         "bantime": "seconds that an address stays out",
         "findtime": "seconds within which its failures count",
         "maxretry": "failures after which it is banned",
-    }
+    },
+    within=dict.fromkeys(("bantime", "findtime", "maxretry"), (1, 315_360_000)),
 )
 def configure(c, bantime=172800, findtime=60, maxretry=5):
     """T2 step 4, T1: our jails beside the packaged jail.conf, for every login that this host offers.

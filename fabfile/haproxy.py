@@ -125,7 +125,8 @@ def hosts(c):
         "connections": "new connections in 10 seconds that one client may open before they are closed",
         "concurrent": "connections that one client may hold open at once",
         "maxconn": "connections of all clients together; without it, 2 for each megabyte of memory",
-    }
+    },
+    within=dict.fromkeys(("requests", "connections", "concurrent", "maxconn"), (1, 1_000_000)),
 )
 def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
     """T1 HAProxy: both frontends, the way to lego and the way to Varnish.

@@ -31,7 +31,7 @@ shift 4
 umask 077
 for owner do
     secret=$secrets/$owner
-    if [ ! -s "$secret" ]; then
+    if [ "$(stat -c %a.%s "$secret" 2> /dev/null)" != 600.64 ]; then
         od -An -v -tx1 -N32 /dev/urandom | tr -d ' \\n' > "$secret.new"
         [ "$(wc -c < "$secret.new")" = 64 ] || fail "no randomness for $owner"
         sync "$secret.new"
@@ -63,7 +63,10 @@ def install(c):
     host.packages(f"php{php}-fpm", *(f"php{php}-{name}" for name in EXTENSIONS))
 
 
-@task(help={"opcache_mb": "memory for compiled scripts, of all sites together, in MB"})
+@task(
+    help={"opcache_mb": "memory for compiled scripts, of all sites together, in MB"},
+    within={"opcache_mb": (8, 65536)},
+)
 def configure(c, opcache_mb=128):
     """T2 step 6, T1 PHP-FPM: `expose_php = Off`, the shared opcode cache, the master's limits.
 
@@ -80,7 +83,10 @@ def configure(c, opcache_mb=128):
     host.template(UNIT, php=php)
 
 
-@task(help={"memory_mb": "memory for all sessions together, in MB; when it is full, the oldest go"})
+@task(
+    help={"memory_mb": "memory for all sessions together, in MB; when it is full, the oldest go"},
+    within={"memory_mb": (1, 1_000_000)},
+)
 def sessions(c, memory_mb=64):
     """T1 PHP-FPM: sessions in memory, which no other site can read.
 
@@ -94,8 +100,8 @@ def sessions(c, memory_mb=64):
     host.directory("/etc/gatehouse/secrets", mode=0o700)
     host.directory(SECRETS, mode=0o700)
     host.directory(POOL_SECRETS, mode=0o700)
-    missing = [owner for owner in owners if not {f"{SECRETS}/{owner}", _pool_secret(owner)} <= host.facts.files.keys()]
-    if f"{SECRETS}/{KEEPER}" not in host.facts.files:
+    missing = [owner for owner in owners if not (_sound(host, owner) and _pool_secret(owner) in host.facts.files)]
+    if not _sound(host, KEEPER):
         missing.append(KEEPER)
     if missing:
         label = f"make {len(missing)} session passwords"
@@ -113,7 +119,9 @@ def sessions(c, memory_mb=64):
         commands=COMMANDS,
     )
     host.packages("redis-server")
-    host.service("redis-server", reload_on=[ROSTER], restart_on=[REDIS, REDIS_UNIT], ready=f"test -S {SOCKET}")
+    # A roster is loaded with the keeper's password, which Redis has from the one before: a new one is a restart.
+    keeper = f"{SECRETS}/{KEEPER}"
+    host.service("redis-server", reload_on=[ROSTER], restart_on=[REDIS, REDIS_UNIT, keeper], ready=f"test -S {SOCKET}")
 
 
 @task
@@ -190,6 +198,12 @@ def version(host: Host) -> str:
 
 def _check(php: str) -> str:
     return f"php-fpm{php} -t"
+
+
+def _sound(host: Host, name: str) -> bool:
+    """Whether the password is there, whole, and was never readable by others; else it is made anew."""
+    secret = host.facts.files.get(f"{SECRETS}/{name}")
+    return secret is not None and (secret.mode, secret.size, secret.owner) == (0o600, 64, "root")
 
 
 def _pool_secret(owner: str) -> str:

@@ -55,7 +55,7 @@ def tree(c):
             host.file(errors, "", mode=0o640, owner=owner, group=owner)
 
 
-@task(help={"days": "days for which the logs of sites are kept"})
+@task(help={"days": "days for which the logs of sites are kept"}, within={"days": (1, 3650)})
 def logs(c, days=14):
     """T1 "Server setup": a log directory a site; here they do not grow for ever."""
     host = Host.of(c)

@@ -25,7 +25,10 @@ apt install --no-install-recommends etckeeper
 """
 
 
-@task(help={"older_than": "update when the last time is longer ago than this, in hours (default 24)"})
+@task(
+    help={"older_than": "update when the last time is longer ago than this, in hours (default 24)"},
+    within={"older_than": (0, 8760)},
+)
 def update(c, older_than=24):
     """T2 step 1: fetch the package lists and install what is newer.
 

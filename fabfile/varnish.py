@@ -47,7 +47,10 @@ STATIC = (
 )
 
 
-@task(help={"memory": "megabytes for the cache; without it, an eighth of the host's memory"})
+@task(
+    help={"memory": "megabytes for the cache; without it, an eighth of the host's memory"},
+    within={"memory": (16, 1_000_000)},
+)
 def install(c, memory=0):
     """T1 Varnish: install it, with its address first.
 

@@ -22,9 +22,14 @@ class BadValue(ValueError):
 
 
 def one_line(value: Any) -> Any:
-    """The value, when it fits in a line of configuration; raises BadValue when not."""
-    if isinstance(value, str) and not isinstance(value, Block) and _CONTROL.search(value):
-        raise BadValue(f"{value!r} holds a line break or a control character")
+    """The value, when it fits in a line of configuration; raises BadValue when not.
+
+    What is no text is judged as it will be written. Numbers are left alone: they are most of what there is.
+    """
+    if isinstance(value, int | Block):
+        return value
+    if _CONTROL.search(text := str(value)):
+        raise BadValue(f"{text!r} holds a line break or a control character")
     return value
 
 
@@ -33,7 +38,9 @@ class Block(str):
 
 
 def apache(value: object) -> str:
-    """A quoted Apache argument (httpd configuration files: backslash escapes the quote)."""
+    """A quoted Apache argument (httpd configuration files: backslash escapes the quote); ${X} would be replaced."""
+    if "${" in str(value):
+        raise BadValue(f"{value!r} cannot stand in an Apache argument")
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -80,11 +87,12 @@ def place(path: str, values: dict[str, Any]) -> str:
 def render(path: str, values: dict[str, Any], root: Path = TEMPLATES) -> str:
     """The text of `templates/PATH.j2`.
 
-    Raises BadValue, naming the template, for a value that would break out and for a name that has no value.
+    Raises BadValue, naming the template, for a value that would break out, for a name that has no value, and for
+    whatever else an expression in it raises.
     """
     name = path.lstrip("/") + ".j2"
     try:
         return environment(root).get_template(name).render(values)
-    except (BadValue, jinja2.TemplateError) as error:
+    except Exception as error:
         line = f":{error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
         raise BadValue(f"templates/{name}{line}: {error}") from error

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 import fabric
 from invoke import Collection, Exit
+from invoke.parser import Argument
 
 from ..model import Refusal
 from . import report
@@ -20,12 +22,45 @@ from .render import BadValue
 Body = Callable[..., Any]
 
 
+class Option(Argument):  # type: ignore[misc]
+    """An option of a task; a number is judged as it is typed, before anything is asked of a host."""
+
+    within = (0, 10**9)
+
+    def set_value(self, value: Any, cast: bool = True) -> None:
+        """Take what was typed.  Raises Exit with code 2 for what is no whole number in the range."""
+        low, high = self.within
+        whole = re.fullmatch("0|-?[1-9][0-9]{0,14}", str(value))
+        if cast and self.kind is int and not (whole and low <= int(value) <= high):
+            raise Exit(f"--{self.name.replace('_', '-')} {value}: must be a whole number from {low} to {high}", code=2)
+        super().set_value(value, cast)
+
+
+class Step(fabric.Task):  # type: ignore[misc]
+    """Fabric's task, with options that are judged."""
+
+    within: Mapping[str, tuple[int, int]] = {}
+    vital = True
+    help: dict[str, str]
+
+    def get_arguments(self, *args: Any, **options: Any) -> list[Argument]:
+        """Invoke's arguments of the body, as Options; Invoke takes their help away as it goes."""
+        told: dict[str, str] = dict(self.help)
+        arguments = super().get_arguments(*args, **options)
+        self.help = told
+        for argument in arguments:
+            argument.__class__ = Option
+            argument.within = self.within.get(argument.attr_name or argument.name, Option.within)
+        return arguments  # type: ignore[no-any-return]
+
+
 def task(*args: Any, **options: Any) -> Any:
     """A step: what its body wishes goes over as one script when it returns; one line tells the outcome.
 
     With `vital=False` a failure does not stop the flow that the step is part of; the flow still ends with code 1.
+    `within={"days": (1, 3650)}` says which whole numbers an option takes; others are refused as they are typed.
     """
-    vital = options.pop("vital", True)
+    vital, within = options.pop("vital", True), options.pop("within", {})
 
     def decorate(body: Body) -> Any:
         name = f"{body.__module__.rpartition('.')[2]}.{body.__name__}"
@@ -37,8 +72,8 @@ def task(*args: Any, **options: Any) -> Any:
                 with host.running(name, bool(kwargs.get("json"))), host.step(name):
                     return body(c, *args, **kwargs)
 
-        made = fabric.task(**options)(step)
-        made.vital = vital
+        made = fabric.task(klass=Step, **options)(step)
+        made.vital, made.within = vital, within
         return made
 
     return decorate(args[0]) if args else decorate
@@ -57,7 +92,7 @@ def flow(*args: Any, **options: Any) -> Any:
                     raise Exit(code=1)
                 return result
 
-        return fabric.task(**options)(run)
+        return fabric.task(klass=Step, **options)(run)
 
     return decorate(args[0]) if args else decorate
 
@@ -73,7 +108,7 @@ def query(*args: Any, **options: Any) -> Any:
                     raise NoHost(f"{body.__name__} wants a host", f"fab -H vps {body.__name__}")
                 return body(c, *args, **kwargs)
 
-        return fabric.task(**options)(ask)
+        return fabric.task(klass=Step, **options)(ask)
 
     return decorate(args[0]) if args else decorate
 

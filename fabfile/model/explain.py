@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -18,6 +18,7 @@ Model = type[BaseModel]
 
 FILE_MAX = 50  # problems of one file that are explained; a machine-made file may have thousands
 
+_SECRET = re.compile("passw|secret|token|hmac|credential|private", re.IGNORECASE)
 _BARE = re.compile(r"[A-Za-z0-9/._](?:[A-Za-z0-9/._@+~-]|:(?=[/0-9a-f]))*")  # needs no quotes in YAML
 
 
@@ -42,10 +43,11 @@ def _problem(document: Document, model: Model, detail: ErrorDetails) -> Problem:
     wrong = detail.get("ctx", {}).get("error")
     at = wrong.at if isinstance(wrong, Wrong) and wrong.at else ()
     field, key = _field(model, loc)
+    owner = _model_at(model, loc[: loc.index(key)]) if key else model
     if isinstance(wrong, Wrong):
         example = _pair(key, _listed(field, wrong.example or _example(field)))
         return document.says((*loc, *at), wrong.message, example, _expected(field))
-    remedy = _pair(key, _remedy(field, given))
+    remedy = _pair(key, _remedy(owner, field, key, given))
     if isinstance(given, Trap) and not given.reading:
         return document.says(loc, f"has no value; it must be {_expected(field)}, or the key left out", remedy)
     if loc and isinstance(loc[-1], int):
@@ -118,23 +120,20 @@ def _listed(field: FieldInfo | None, example: Any) -> Any:
     return [example] if isinstance(_example(field), list) and not isinstance(example, list) else example
 
 
-def _remedy(field: FieldInfo | None, given: Any) -> Any:
+def _remedy(owner: Model, field: FieldInfo | None, key: str, given: Any) -> Any:
     """What was probably meant, when the schema would accept it; else the field's example."""
     if field is None:
         return _example(field)
-    adapter: TypeAdapter[Any] = TypeAdapter(_full_type(field))
-    for candidate in _guesses(field, given):
-        try:
-            adapter.validate_python(candidate, strict=True)
-        except ValidationError:
-            continue
-        return candidate
-    return _example(field)
+    return next((each for each in _guesses(field, given) if _accepts(owner, key, each)), _example(field))
 
 
-def _full_type(field: FieldInfo) -> Any:
-    """The field's type with its checks, as it stands in the class."""
-    return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+def _accepts(owner: Model, key: str, value: Any) -> bool:
+    """Whether `value` could stand at `key`, by all of its model's checks."""
+    try:
+        owner.model_validate({key: value})
+    except ValidationError as error:
+        return all(detail["loc"][:1] != (key,) for detail in error.errors(include_url=False))
+    return True
 
 
 def _guesses(field: FieldInfo, given: Any) -> Iterator[Any]:
@@ -152,6 +151,8 @@ def _guesses(field: FieldInfo, given: Any) -> Iterator[Any]:
 def _unknown(model: Model, loc: KeyPath) -> str:
     """The nearest right key, here or one level away."""
     word = str(loc[-1])
+    if _SECRET.search(word):
+        return "unknown key; no secret belongs in this file: those that are needed are made on the host, and stay there"
     _, above = _field(model, loc[:-1])
     here = _model_at(model, loc[:-1])
     keys = [key for key in here.model_fields if key != "name"]

@@ -11,6 +11,7 @@ The tree is small: a validator raises `Wrong` (it knows the value, not the file)
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -74,13 +75,27 @@ class Refusal(Exception):
 
     def __str__(self) -> str:
         lines: list[str] = []
-        for problem, after in zip_longest(self.problems[:SHOWN], self.problems[1:SHOWN]):
+        shown = self._shown()
+        for problem, after in zip_longest(shown, shown[1:]):
             lines.append(problem.sentence())
             if after is None or (problem.file, problem.advice()) != (after.file, after.advice()):
                 lines.extend(problem.advice())  # once under problems that share it
-        if len(self.problems) > SHOWN:
-            lines.append(f"... and {len(self.problems) - SHOWN} more problems")
+        if len(self.problems) > len(shown):
+            lines.append(f"... and {len(self.problems) - len(shown)} more problems")
         return "\n".join(lines)
+
+    def _shown(self) -> list[Problem]:
+        """All problems, or, of too many, the first of every file: one bad file must not hide the others."""
+        if len(self.problems) <= SHOWN:
+            return list(self.problems)
+        room = max(1, SHOWN // len({problem.file for problem in self.problems}))
+        counts: Counter[Path | None] = Counter()
+        shown = []
+        for problem in self.problems:
+            counts[problem.file] += 1
+            if counts[problem.file] <= room:
+                shown.append(problem)
+        return shown[:SHOWN]
 
 
 def quoted(text: str) -> str:

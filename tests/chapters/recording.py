@@ -14,8 +14,10 @@ from fabfile.engine.remote import Login
 from fabfile.model import Fleet, Site
 
 
-def a_file(digest: str = "", mode: int = 0o644, owner: str = "root", group: str = "root", kind: str = "f") -> File:
-    return File(kind, mode, owner, group, 1, "1.0", "", digest)
+def a_file(
+    digest: str = "", mode: int = 0o644, owner: str = "root", group: str = "root", kind: str = "f", size: int = 64
+) -> File:
+    return File(kind, mode, owner, group, size, "1.0", "", digest)
 
 
 LOGIN = Login(
@@ -34,7 +36,7 @@ class Recorded(Host):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *sites: Site, release: str = "13", **known: Any) -> None:
         super().__init__("vps", Fleet(), visit=None, dry=True)  # type: ignore[arg-type]
         self.sites = sites
-        self._facts = Facts(system="debian", release=release, hostname="vps", memory_mb=4096, **known)
+        self._facts = Facts(system="debian", release=release, **{"hostname": "vps", "memory_mb": 4096, **known})
         self.came = LOGIN
         monkeypatch.setattr(Host, "of", classmethod(lambda cls, c: self))
 

@@ -30,7 +30,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Recorded:
 
 def with_secrets(*names: str) -> dict[str, File]:
     """The files of a host on which these have their session passwords."""
-    files = {f"{php.SECRETS}/{name}": a_file(hashlib.sha256(name.encode()).hexdigest()) for name in names}
+    files = {f"{php.SECRETS}/{name}": a_file(hashlib.sha256(name.encode()).hexdigest(), 0o600) for name in names}
     return files | {f"{php.POOL_SECRETS}/{name}.conf": a_file() for name in names if name != php.KEEPER}
 
 

@@ -1,0 +1,40 @@
+"""Every file that a bootstrap would write, for sites of a test's own; and how many examples a property gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from fabfile import firewall, flows, php
+from fabfile.model import Fleet, Site
+from tests.chapters.recording import Recorded, a_file, contents
+
+# The same examples on every machine, and no file left behind; `many` is for --demand.
+few = settings(database=None, deadline=None, max_examples=40, derandomize=True)
+many = settings(database=None, deadline=None, max_examples=5000, derandomize=True)
+
+Written = Callable[..., dict[str, str]]
+
+# So that fail2ban's every jail is there.
+PACKAGES = ("apache2", "haproxy", "vsftpd", "proftpd-core", "dovecot-core", "postfix", "php8.4-fpm", "redis-server")
+
+
+@pytest.fixture(scope="session")
+def written() -> Iterator[Written]:
+    """`written(site, ..., fleet=...)`: path -> text of what `bootstrap` would put on a Debian 13 host."""
+    steps = [step for step in flows.BOOTSTRAP if step is not firewall.apply]  # its rules are those of the files
+    with pytest.MonkeyPatch.context() as monkeypatch:
+
+        def write(*sites: Site, fleet: Fleet | None = None, **known: Any) -> dict[str, str]:
+            owners = {site.owner for site in sites if site.php}
+            files = {f"{php.SECRETS}/{name}": a_file("0" * 64, 0o600) for name in {php.KEEPER, *owners}}
+            files |= {f"{php.POOL_SECRETS}/{name}.conf": a_file("1" * 64, 0o600) for name in owners}
+            facts: dict[str, Any] = {"packages": dict.fromkeys(PACKAGES, "1"), "files": files, "ipv6": "1"}
+            host = Recorded(monkeypatch, *sites, **(facts | {"ssh_ports": (22,)} | known))
+            host.fleet = fleet or host.fleet
+            return contents(host.after(*steps))
+
+        yield write
