@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from fabfile import firewall, flows, php
+from fabfile import flows, php, sshd
 from fabfile.model import Fleet, Site
 from tests.chapters.recording import Recorded, a_file, contents
 
@@ -22,19 +22,26 @@ Written = Callable[..., dict[str, str]]
 PACKAGES = ("apache2", "haproxy", "vsftpd", "proftpd-core", "dovecot-core", "postfix", "php8.4-fpm", "redis-server")
 
 
+class Whole(Recorded):
+    """Keeps also what would go over before a step ends."""
+
+    def flush(self) -> None:
+        """Nothing goes over."""
+
+
 @pytest.fixture(scope="session")
 def written() -> Iterator[Written]:
     """`written(site, ..., fleet=...)`: path -> text of what `bootstrap` would put on a Debian 13 host."""
-    steps = [step for step in flows.BOOTSTRAP if step is not firewall.apply]  # its rules are those of the files
     with pytest.MonkeyPatch.context() as monkeypatch:
 
         def write(*sites: Site, fleet: Fleet | None = None, **known: Any) -> dict[str, str]:
             owners = {site.owner for site in sites if site.php}
             files = {f"{php.SECRETS}/{name}": a_file("0" * 64, 0o600) for name in {php.KEEPER, *owners}}
             files |= {f"{php.POOL_SECRETS}/{name}.conf": a_file("1" * 64, 0o600) for name in owners}
+            files |= {sshd.MAIN: a_file(), f"{sshd.ROOT}/ssh_host_ed25519_key.pub": a_file()}
             facts: dict[str, Any] = {"packages": dict.fromkeys(PACKAGES, "1"), "files": files, "ipv6": "1"}
-            host = Recorded(monkeypatch, *sites, **(facts | {"ssh_ports": (22,)} | known))
+            host = Whole(monkeypatch, *sites, **(facts | {"ssh_ports": (22,)} | known))
             host.fleet = fleet or host.fleet
-            return contents(host.after(*steps))
+            return contents(host.after(*flows.BOOTSTRAP))
 
         yield write
