@@ -1,10 +1,7 @@
 """Firewall: SSH, HTTP and HTTPS come in, nothing else does, over IPv4 and IPv6 alike.  (T2, step 5)
 
-The rules live in a chain of their own, GATEHOUSE, to which INPUT jumps: fail2ban's chains stand before it and are never
-touched.  Both families come from one list.
-
-A second chain, GATEHOUSE-INNER, hangs from OUTPUT on the loopback: a layer of the stack is spoken to by the one before
-it and by root, and by no site's program, which could claim any visitor's address there.
+The rules live in chains of their own, GATEHOUSE, to which INPUT jumps, and GATEHOUSE-INNER, which hangs from OUTPUT on
+the loopback: fail2ban's chains stand before them and are never touched.  Both families come from one list.
 """
 
 from __future__ import annotations
@@ -12,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 
-from .engine import Host, task
-from .engine.facts import User
+from .engine import Host, Unit, User, task
 
 RULES = {4: "/etc/iptables/rules.v4", 6: "/etc/iptables/rules.v6"}
 WEB_PORTS = (80, 443)
@@ -21,25 +17,28 @@ WEB_PORTS = (80, 443)
 INNER = {6082: (), 8080: ("vcache",), 8081: ("haproxy",), 8082: ("haproxy",)}
 """Inner ports, and who may open a connection to them besides root: Varnish's console, Apache, Varnish, lego."""
 
-# New connections alone: what the kernel itself sends for one that ended has no owner any more.
-INNER_JUMP = "-A OUTPUT -o lo -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j GATEHOUSE-INNER"
-INNER_APPLY = """
-for tool in iptables ip6tables; do
-    jump=$2
-    ! "$tool" -C ${2#-A } || jump=
-    printf '%s\\n' '*filter' ':GATEHOUSE-INNER - [0:0]' "$jump" "$1" COMMIT | "$tool-restore" --noflush
-done
-"""
+JUMPS = {
+    "GATEHOUSE": "-A INPUT -j GATEHOUSE",
+    # The first packet of either side alone: what the kernel itself sends for a connection that ended has no owner.
+    "GATEHOUSE-INNER": "-A OUTPUT -o lo -p tcp -m tcp --tcp-flags SYN SYN -j GATEHOUSE-INNER",
+}
+"""Our chains, and how one comes there."""
 
-# iptables-restore --noflush sets policies and refills our chain in one commit, and leaves all other chains alone.
-# The text's line "#jump" becomes the jump from INPUT where that is missing.
+FAILSAFE = "/usr/local/sbin/gatehouse-failsafe"
+FAILSAFE_UNIT = "/etc/systemd/system/gatehouse-failsafe.service"
+
+# iptables-restore --noflush sets policies and refills our chains in one commit, and leaves all other chains alone.
+# A jump that is there already is left out.
 APPLY = """
 iptables-save -t filter > "$former/rules4"
 ip6tables-save -t filter > "$former/rules6"
 load_rules() {
-    jump=
-    "$1" -C INPUT -j GATEHOUSE || jump='-A INPUT -j GATEHOUSE'
-    printf '%s\\n' "$2" | sed "s/^#jump$/$jump/" | "$1-restore" --noflush
+    printf '%s\\n' "$2" | while IFS= read -r line; do
+        case $line in
+            "-A INPUT "* | "-A OUTPUT "*) "$1" -C ${line#-A } || printf '%s\\n' "$line" ;;
+            *) printf '%s\\n' "$line" ;;
+        esac
+    done | "$1-restore" --noflush
 }
 load_rules iptables "$1"
 load_rules ip6tables "$2"
@@ -75,43 +74,45 @@ def chain(family: int, ssh_ports: Iterable[int], operators: Iterable[str]) -> li
 
 
 def inner(users: Mapping[str, User]) -> list[str]:
-    """The rules of the inner chain, in the words of iptables-save(8); none before the layers have their users.
+    """The rules between the layers, in the words of iptables-save(8); none before the layers have their users.
 
-    By number, as the kernel keeps them: a file of rules that names a user who went would fail as a whole at boot.
-    Raises nothing; the match is iptables-extensions(8), owner.
+    Any local user reaches the loopback.  One who spoke to Varnish or Apache directly could name any address as its own
+    (PROXY protocol, X-Forwarded-For) and have a stranger banned; one who listened there while the daemon is away would
+    get what is meant for all sites, or a challenge of the CA.  So it is judged whose process opens a connection, and
+    whose answers: root's, who opened all these ports (iptables-extensions(8), owner).  By number, as the kernel keeps
+    them: a file of rules that names a user who went would fail as a whole at boot.
     """
     if not {name for names in INNER.values() for name in names} <= users.keys():
         return []
     speakers = {port: (0, *sorted(users[name].uid for name in names)) for port, names in INNER.items()}
+    ports = ",".join(map(str, INNER))
     return [
         *(
             f"-p tcp -m tcp --dport {port} -m owner --uid-owner {uid} -j ACCEPT"
             for port, uids in speakers.items()
             for uid in uids
         ),
-        f"-p tcp -m multiport --dports {','.join(map(str, INNER))} -j REJECT --reject-with tcp-reset",
+        f"-p tcp -m multiport --dports {ports} -j REJECT --reject-with tcp-reset",
+        f"-p tcp -m multiport --sports {ports} -m owner ! --uid-owner 0 -j DROP",
     ]
 
 
-def inner_holds(live: Iterable[str], rules: Iterable[str]) -> bool:
-    """Whether the inner rules in force (iptables-save) are these, and are jumped to."""
+def holds(live: Iterable[str], rules: Mapping[str, Iterable[str]]) -> bool:
+    """Whether the rules in force (iptables-save) are ours: policy, jumps and chains."""
     live = list(live)
-    found = [line.removeprefix("-A GATEHOUSE-INNER ") for line in live if line.startswith("-A GATEHOUSE-INNER ")]
-    return INNER_JUMP in live and found == list(rules)
-
-
-def holds(live: Iterable[str], rules: Iterable[str]) -> bool:
-    """Whether the rules in force (iptables-save) are ours: policy, jump and chain."""
-    live = list(live)
-    return (
-        any(line.startswith(":INPUT DROP") for line in live)
-        and "-A INPUT -j GATEHOUSE" in live
-        and [line.removeprefix("-A GATEHOUSE ") for line in live if line.startswith("-A GATEHOUSE ")] == list(rules)
+    return any(line.startswith(":INPUT DROP") for line in live) and all(
+        JUMPS[chain] in live
+        and [line for line in live if line.startswith(f"-A {chain} ")] == [f"-A {chain} {rule}" for rule in wanted]
+        for chain, wanted in rules.items()
     )
 
 
-def _rules(host: Host) -> dict[int, list[str]]:
-    return {family: chain(family, host.facts.ssh_ports, host.operators) for family in RULES}
+def _rules(host: Host) -> dict[int, dict[str, list[str]]]:
+    facts = host.facts
+    return {
+        family: {"GATEHOUSE": chain(family, facts.ssh_ports, host.operators), "GATEHOUSE-INNER": inner(facts.users)}
+        for family in RULES
+    }
 
 
 @task
@@ -137,17 +138,25 @@ def operators(c):
 
 
 @task
+def failsafe(c):
+    """At boot, where the rules could not be loaded: SSH comes in and nothing else, instead of everything.
+
+    `status` then names the unit gatehouse-failsafe as failed, and `firewall` mends it.
+    """
+    host = Host.of(c)
+    host.template(FAILSAFE, check=f"sh -n {FAILSAFE}", mode=0o755)
+    host.template(FAILSAFE_UNIT)
+    host.service("gatehouse-failsafe")
+
+
+@task
 def apply(c):
     """T2 step 5: loopback, answers to what we asked, SSH on the port it really has, 80 and 443; then DROP.
 
     The tutorial appends its rules one by one and could lock you out half-way.  Here both families change in one commit
     each, the way back is armed on the host first, and a second SSH connection must get in before it is disarmed.
     """
-    host = Host.of(c)
-    rules = _rules(host)
-    if holds(host.facts.rules4, rules[4]) and holds(host.facts.rules6, rules[6]):
-        return
-    host.access("load the rules", APPLY, REVERT, _restore(rules[4]), _restore(rules[6]))
+    _apply(Host.of(c))
 
 
 @task
@@ -156,23 +165,7 @@ def persist(c):
 
     `netfilter-persistent save` would also keep fail2ban's bans and other programs' rules.
     """
-    host = Host.of(c)
-    _persist(host)
-    host.service("netfilter-persistent")
-
-
-def _persist(host: Host) -> None:
-    rules = _rules(host)
-    for family, path in RULES.items():
-        tool = {4: "iptables-restore", 6: "ip6tables-restore"}[family]
-        host.template(
-            path,
-            rules=rules[family],
-            inner=inner(host.facts.users),
-            inner_jump=INNER_JUMP,
-            check=f"{tool} --test {path}",
-            mode=0o640,
-        )
+    _persist(Host.of(c))
 
 
 @task
@@ -182,18 +175,31 @@ def layers(c):
     Needs Varnish's and HAProxy's users, so `bootstrap` comes here again once they are installed.
     """
     host = Host.of(c)
-    rules = inner(host.facts.users)
-    if not rules:
+    if not inner(host.facts.users):
         host.note("no layers to guard yet")
         return
-    if not all(inner_holds(live, rules) for live in (host.facts.rules4, host.facts.rules6)):
-        host.run(
-            "guard the inner ports", INNER_APPLY, "\n".join(f"-A GATEHOUSE-INNER {rule}" for rule in rules), INNER_JUMP
-        )
+    _apply(host)
     _persist(host)
 
 
-def _restore(rules: list[str]) -> str:
+def _apply(host: Host) -> None:
+    rules = _rules(host)
+    if not (holds(host.facts.rules4, rules[4]) and holds(host.facts.rules6, rules[6])):
+        host.access("load the rules", APPLY, REVERT, _restore(rules[4]), _restore(rules[6]))
+
+
+def _persist(host: Host) -> None:
+    rules = _rules(host)
+    for family, path in RULES.items():
+        tool = {4: "iptables-restore", 6: "ip6tables-restore"}[family]
+        host.template(path, jumps=JUMPS, rules=rules[family], check=f"{tool} --test {path}", mode=0o640)
+    if host.facts.units.get("netfilter-persistent.service", Unit()).active == "failed":
+        # A start alone would flush the bans; a restart takes fail2ban along, which brings them back.
+        host.run("load the rules as at boot", "systemctl restart netfilter-persistent")
+    host.service("netfilter-persistent")
+
+
+def _restore(rules: Mapping[str, Iterable[str]]) -> str:
     """The input of iptables-restore --noflush."""
     return "\n".join(
         [
@@ -201,12 +207,12 @@ def _restore(rules: list[str]) -> str:
             ":INPUT DROP [0:0]",
             ":FORWARD DROP [0:0]",
             ":OUTPUT ACCEPT [0:0]",
-            ":GATEHOUSE - [0:0]",
-            "#jump",
-            *(f"-A GATEHOUSE {rule}" for rule in rules),
+            *(f":{chain} - [0:0]" for chain in rules),
+            *(JUMPS[chain] for chain in rules),
+            *(f"-A {chain} {rule}" for chain, wanted in rules.items() for rule in wanted),
             "COMMIT",
         ]
     )
 
 
-STEPS = (install, operators, apply, persist, layers)
+STEPS = (install, operators, apply, persist, failsafe)

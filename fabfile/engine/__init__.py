@@ -1,6 +1,6 @@
 """The engine: mechanism only, no service by name.  Chapters need these names."""
 
-from .facts import Facts, Unit
+from .facts import Facts, Unit, User
 from .host import Host
 from .problems import Guarded, Problem, StepFailed
 from .report import console
@@ -13,6 +13,7 @@ __all__ = [
     "Problem",
     "StepFailed",
     "Unit",
+    "User",
     "chapter",
     "console",
     "flow",

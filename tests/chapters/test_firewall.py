@@ -9,11 +9,15 @@ import pytest
 
 from fabfile import firewall
 from fabfile.engine.changes import Load, PutFile, Run
-from fabfile.engine.facts import User
+from fabfile.engine.facts import Unit, User
 
 from .recording import Recorded, contents
 
 USERS = {name: User(name, uid, uid, "/nonexistent", "") for name, uid in {"haproxy": 105, "vcache": 107}.items()}
+
+
+def ours(family: int, ports: tuple[int, ...] = (22,), operators: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    return {"GATEHOUSE": firewall.chain(family, ports, operators), "GATEHOUSE-INNER": firewall.inner(USERS)}
 
 
 def live(family: int, *, ports: tuple[int, ...] = (22,), operators: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -24,8 +28,8 @@ def live(family: int, *, ports: tuple[int, ...] = (22,), operators: tuple[str, .
         ":GATEHOUSE - [0:0]",
         ":f2b-sshd - [0:0]",
         "-A INPUT -p tcp -m multiport --dports 22 -j f2b-sshd",
-        "-A INPUT -j GATEHOUSE",
-        *(f"-A GATEHOUSE {rule}" for rule in firewall.chain(family, ports, operators)),
+        *firewall.JUMPS.values(),
+        *(f"-A {chain} {rule}" for chain, rules in ours(family, ports, operators).items() for rule in rules),
         "-A f2b-sshd -s 192.0.2.99/32 -j REJECT --reject-with icmp-port-unreachable",
         "COMMIT",
     )
@@ -34,7 +38,7 @@ def live(family: int, *, ports: tuple[int, ...] = (22,), operators: tuple[str, .
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorded]:
     def make(**known: Any) -> Recorded:
-        return Recorded(monkeypatch, ssh_ports=(22,), client="192.0.2.7", **known)
+        return Recorded(monkeypatch, ssh_ports=(22,), client="192.0.2.7", **{"users": USERS, **known})
 
     return make
 
@@ -72,7 +76,7 @@ def test_without_neighbour_discovery_there_is_no_ipv6() -> None:
 
 
 def test_rules_in_force_are_known_with_bans_before_them() -> None:
-    assert firewall.holds(live(4), firewall.chain(4, (22,), ()))
+    assert firewall.holds(live(4), ours(4))
 
 
 @pytest.mark.parametrize(
@@ -80,13 +84,15 @@ def test_rules_in_force_are_known_with_bans_before_them() -> None:
     [
         lambda rules: [line.replace(":INPUT DROP", ":INPUT ACCEPT") for line in rules],
         lambda rules: [line for line in rules if line != "-A INPUT -j GATEHOUSE"],
+        lambda rules: [line for line in rules if line != firewall.JUMPS["GATEHOUSE-INNER"]],
+        lambda rules: [line for line in rules if "--uid-owner 107" not in line],
         lambda rules: [line for line in rules if "--dport 22" not in line],
         lambda rules: [*rules[:-1], "-A GATEHOUSE -p tcp -m tcp --dport 3306 -j ACCEPT"],
         lambda rules: [],
     ],
 )
 def test_anything_less_or_more_is_noticed(broken: Callable[[list[str]], list[str]]) -> None:
-    assert not firewall.holds(broken(list(live(4))), firewall.chain(4, (22,), ()))
+    assert not firewall.holds(broken(list(live(4))), ours(4))
 
 
 def test_what_is_in_force_is_left_alone(host: Callable[..., Recorded]) -> None:
@@ -108,8 +114,9 @@ def test_the_files_for_the_next_boot_say_the_same_and_are_judged(host: Callable[
     files = contents(changes)
 
     for family, path in firewall.RULES.items():
-        rules = firewall.chain(family, (22,), ("192.0.2.7/32",))
-        assert rules == [line.removeprefix("-A GATEHOUSE ") for line in files[path].splitlines() if "-A GATE" in line]
+        lines = files[path].splitlines()
+        assert firewall.holds(lines, ours(family, operators=("192.0.2.7/32",)))
+        assert max(map(lines.index, firewall.JUMPS.values())) > lines.index(":GATEHOUSE-INNER - [0:0]")
         assert 1 == files[path].count("*filter")
         assert "*nat" not in files[path]
     assert {
@@ -132,29 +139,52 @@ def test_a_layer_is_spoken_to_by_the_one_before_it_and_by_root() -> None:
             rule.split("--uid-owner ")[1] for rule in rules if f"--dport {port} -m owner" in rule and "ACCEPT" in rule
         }
         assert {"0 -j ACCEPT", f"{uid} -j ACCEPT"} == owners
-    assert "-p tcp -m multiport --dports 6082,8080,8081,8082 -j REJECT --reject-with tcp-reset" == rules[-1]
+    assert "-p tcp -m multiport --dports 6082,8080,8081,8082 -j REJECT --reject-with tcp-reset" == rules[-2]
+
+
+def test_who_listens_in_a_layer_s_place_is_not_heard() -> None:
+    last = firewall.inner(USERS)[-1]
+    assert "-p tcp -m multiport --sports 6082,8080,8081,8082 -m owner ! --uid-owner 0 -j DROP" == last
 
 
 def test_before_the_layers_are_there_nothing_guards_them(host: Callable[..., Recorded]) -> None:
-    fresh = host()
+    fresh = host(users={})
 
     assert [] == fresh.after(firewall.layers)
     assert ["no layers to guard yet"] == fresh.notes
-    assert all("INNER" not in text for text in contents(fresh.after(firewall.persist)).values())
+    assert all("6082" not in text for text in contents(fresh.after(firewall.persist)).values())
 
 
-def test_the_guard_is_set_once_and_is_there_at_the_next_boot(host: Callable[..., Recorded]) -> None:
-    changes = host(users=USERS).after(firewall.layers)
-    rules = firewall.inner(USERS)
-    in_force = [firewall.INNER_JUMP, *(f"-A GATEHOUSE-INNER {rule}" for rule in rules)]
+def test_once_they_are_there_their_rules_are_loaded_and_kept(host: Callable[..., Recorded]) -> None:
+    there = host(users={})
+    there.after(firewall.apply, firewall.persist)
+    there.facts.users.update(USERS)
 
-    assert 1 == sum(isinstance(change, Run) for change in changes)
-    for text in contents(changes).values():
-        lines = text.splitlines()
-        assert in_force == [line for line in lines if "INNER" in line and not line.startswith(":")]
-        assert lines.index(":GATEHOUSE-INNER - [0:0]") < lines.index("-A INPUT -j GATEHOUSE")
+    files = contents(there.after(firewall.layers))
 
-    again = host(users=USERS, rules4=tuple(in_force), rules6=tuple(in_force)).after(firewall.layers)
-    assert not any(isinstance(change, Run) for change in again)
-    assert not firewall.inner_holds(in_force[1:], rules)
-    assert not firewall.inner_holds(in_force[:-1], rules)
+    assert "load the rules" in there._done
+    assert set(firewall.RULES.values()) == set(files)
+    assert all("6082" in text for text in files.values())
+    assert {} == contents(there.after(firewall.persist))
+
+
+# ---------------------------------------------------------------------- at boot
+
+
+def test_the_failsafe_knows_the_ports_that_ssh_really_has(host: Callable[..., Recorded]) -> None:
+    there = host()
+    there.facts.ssh_ports = (22, 2222)
+    files = contents(there.after(firewall.failsafe))
+
+    assert 'ports="22 2222"\n' in files[firewall.FAILSAFE]
+    assert "Before=network-pre.target" in files[firewall.FAILSAFE_UNIT]
+
+
+def test_rules_that_failed_at_boot_are_loaded_by_a_restart_that_takes_the_bans_along(
+    host: Callable[..., Recorded],
+) -> None:
+    there = host(units={"netfilter-persistent.service": Unit("failed", "enabled")})
+
+    assert "systemctl restart netfilter-persistent" in [
+        change.script for change in there.after(firewall.persist) if isinstance(change, Run)
+    ]

@@ -63,14 +63,23 @@ class Attacker:
         return said.rc != 0 and "refused" in said.err
 
     def log_in(self, host: Machine, family: int) -> Result:
-        """Five wrong passwords over one SSH connection: sshd itself slows down an address that comes again."""
+        """One login with a password, which sshd does not even ask for."""
         options = {
-            "BindAddress": self.own[family], "NumberOfPasswordPrompts": 5, "PreferredAuthentications": "password",
-            "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "LogLevel": "ERROR", "ConnectTimeout": 5,
+            "BindAddress": self.own[family], "PreferredAuthentications": "password", "StrictHostKeyChecking": "no",
+            "UserKnownHostsFile": "/dev/null", "LogLevel": "ERROR", "ConnectTimeout": 5,
         }  # fmt: skip
         words = " ".join(f"-o {name}={value}" for name, value in options.items())
         ask = "SSH_ASKPASS=/tmp/wrong SSH_ASKPASS_REQUIRE=force setsid --wait"
         return self.stranger.exec(f"{ask} ssh {words} ops@{_at(host, family)} true", timeout=60)
+
+    def log_in_until_refused(self, host: Machine, family: int) -> bool:
+        """Again and again, as guessers do: sshd of Debian 13 itself makes an address wait after some failures."""
+
+        def refused() -> bool:
+            self.log_in(host, family)
+            return self.refused(host, family, 22)
+
+        return eventually(refused, 60)
 
     def fetch(self, host: Machine, family: int, url: str, *more: str) -> str:
         """The status of the answer, `000` when there is none. Whose certificate it is, other tests tell."""
@@ -122,14 +131,13 @@ def banned_by(host: Machine, address: str) -> list[str]:
 # ---------------------------------------------------------------------- SSH
 
 
-def test_five_wrong_ssh_passwords_shut_an_address_out_and_unban_lets_it_in_again(
+def test_failed_ssh_logins_shut_an_address_out_and_unban_lets_it_in_again(
     host: Machine, attacker: Attacker, stranger: Stranger
 ) -> None:
     assert [attacker.greeted(host, family) for family in (4, 6)] == [True, True]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(partial(attacker.log_in, host), (4, 6)))
+        assert [True, True] == list(pool.map(partial(attacker.log_in_until_refused, host), (4, 6)))
     for family in (4, 6):
-        assert eventually(partial(attacker.refused, host, family, 22))
         assert not attacker.refused(host, family, 443), "who fails at SSH may still see the sites"
     assert stranger.exec(f"nc -z -w 3 {host.ip} 22").rc == 0, "somebody else did nothing"
 
