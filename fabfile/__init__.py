@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke import Collection
 
-from . import apache, cert, fail2ban, firewall, flows, haproxy, php, site, sshd, status, system, varnish
+from . import apache, cert, fail2ban, firewall, flows, haproxy, php, selinux, site, sshd, status, system, varnish
 from .engine import chapter
 
 ns = Collection(
@@ -13,5 +13,8 @@ ns = Collection(
     flows.renew,
     flows.trust,
     status.status,
-    *(chapter(module) for module in (system, firewall, sshd, cert, haproxy, varnish, site, php, apache, fail2ban)),
+    *(
+        chapter(module)
+        for module in (system, firewall, sshd, cert, haproxy, varnish, site, php, apache, fail2ban, selinux)
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke import Exit
 
-from . import apache, cert, fail2ban, firewall, haproxy, php, site, sshd, system, varnish
+from . import apache, cert, fail2ban, firewall, haproxy, php, selinux, site, sshd, system, varnish
 from .engine import Host, flow, query, steps
 from .engine.report import console
 from .engine.trust import enrol
@@ -29,7 +29,7 @@ BOOTSTRAP = (
 def bootstrap(c, json=False):  # noqa: ARG001  (the engine reads it)
     """From a bare Debian host to one that serves HTTPS sites.  Again: it changes nothing, in about a second."""
     php.version(Host.of(c))
-    steps(c, *BOOTSTRAP)
+    steps(c, *_wanted(c))
 
 
 @query(help={"json": "print every outcome as JSON"})
@@ -44,7 +44,7 @@ def check(c, json=False):  # noqa: ARG001  (the engine reads it)
     host = Host.of(c)
     host.dry = True
     php.version(host)
-    steps(c, *BOOTSTRAP)
+    steps(c, *_wanted(c))
     if host.report and any(line.outcome == "would change" for line in host.report.lines):
         raise Exit(code=2)
 
@@ -53,3 +53,8 @@ def check(c, json=False):  # noqa: ARG001  (the engine reads it)
 def trust(c, fingerprint=""):
     """Enrol a host's SSH key after comparing its fingerprint; a key that changed is never replaced here."""
     console.print(enrol(c, fingerprint))
+
+
+def _wanted(c):
+    """The steps of the whole: SELinux's only where fleet.yml asks for it."""
+    return BOOTSTRAP + (selinux.STEPS if Host.of(c).fleet.mac == "selinux" else ())

@@ -145,6 +145,12 @@ class Fleet(BaseModel):
         description="machines by name",
         examples=[{"web1": {}}],
     )
+    mac: Literal["apparmor", "selinux"] = Field(
+        default="apparmor",
+        title="what confines the services (mandatory access control): Debian's own AppArmor, or SELinux",
+        description="apparmor or selinux",
+        examples=["selinux"],
+    )
     sites: Annotated[Path, BeforeValidator(_path), AfterValidator(_directory)] = Field(
         default=Path("sites"),
         title="directory of the site files, relative to this file",

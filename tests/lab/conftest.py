@@ -18,6 +18,7 @@ import pytest
 from .corner import A_ROOT, B_ROOT, A, B, Corner, borrowed
 from .lab import Lab
 from .machine import CHECKOUT, Machine, Stranger
+from .witness import Witness
 
 # Beside example.com: three labels in its domain, a subdomain that is not www, an alias elsewhere.
 SECOND_SITE = """\
@@ -64,6 +65,14 @@ def vps(lab: Lab) -> Machine:
 def vps12(lab: Lab) -> Machine:
     """The same on Debian 12. The sites' names point to `vps`, so ask with `stranger.curl(..., to=vps12)`."""
     return _bootstrapped(lab, "vps12")
+
+
+@pytest.fixture(scope="session")
+def witness(lab: Lab) -> Witness:
+    """A virtual machine that serves both sites, shared by all tests; its start takes many minutes."""
+    machine = lab.witness()
+    _bootstrapped(lab, "witness")
+    return machine
 
 
 @pytest.fixture(params=["vps", "vps12"])

@@ -32,19 +32,30 @@ TOOLS = (*SERVER, "pebble", "dnsmasq-base", "nginx", "curl", "openssl", "nmap", 
          "nghttp2-client", "wrk", "slowhttptest", "python3", "iptables")
 
 
+# A server with a kernel of its own, as the images of Debian's cloud team are; and what runs it as a virtual machine.
+KERNEL = ("linux-image-cloud-amd64", "grub-pc", "initramfs-tools")
+EMULATOR = ("qemu-system-x86", "qemu-utils", "e2fsprogs", "libarchive13t64", "fdisk", "iproute2", "python3-minimal",
+            "procps")
+
+
 @dataclass(frozen=True)
 class Image:
-    """One image: the Debian release it is, its packages, and the directory of files laid over it."""
+    """One image: the Debian release it is, its packages, the directory of files laid over it, the units to enable.
+
+    `disk` is what lies in it as the disk of a virtual machine.
+    """
 
     name: str
     suite: str
     packages: tuple[str, ...]
     overlay: Path | None = None
+    units: tuple[str, ...] = ()
+    disk: "Image | None" = None
 
     @property
     def tag(self) -> str:
         """`gatehouse-lab:<name>-<digest>`; the digest covers the recipe, not the day's package versions."""
-        digest = hashlib.sha256(repr((self.suite, self.packages)).encode())
+        digest = hashlib.sha256(repr((self.suite, self.packages, self.disk and self.disk.tag)).encode())
         overlay = sorted(path for path in self.overlay.rglob("*") if path.is_file()) if self.overlay else []
         for path in (Path(__file__), RECIPE / "lab-init", *overlay):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -53,7 +64,9 @@ class Image:
 
 TRIXIE = Image("trixie", "trixie", SERVER)
 BOOKWORM = Image("bookworm", "bookworm", SERVER)
-TOOLBOX = Image("tools", "trixie", TOOLS, RECIPE / "tools")
+TOOLBOX = Image("tools", "trixie", TOOLS, RECIPE / "tools", ("pebble", "dnsmasq", "nginx"))
+MACHINE = Image("machine", "trixie", (*SERVER, *KERNEL), RECIPE / "witness", ("lab-agent", "systemd-networkd"))
+WITNESS = Image("witness", "trixie", EMULATOR, RECIPE / "hypervisor", disk=MACHINE)
 IMAGES = (TRIXIE, BOOKWORM, TOOLBOX)
 
 
@@ -99,7 +112,13 @@ def _exists(client: docker.DockerClient, image: Image) -> bool:
 def _make(client: docker.DockerClient, image: Image) -> None:
     with tempfile.TemporaryDirectory(prefix="gatehouse-image-") as directory:
         tarball = Path(directory) / "root.tar"
-        _mmdebstrap(image, tarball)
+        hooks = []
+        if image.disk:
+            disk = Path(directory) / "disk.tar"
+            _mmdebstrap(image.disk, disk, _bootable())
+            hooks = [f'upload "{disk}" /disk.tar', 'chroot "$1" install -d /var/lib/witness',
+                     'chroot "$1" lab-disk /disk.tar']
+        _mmdebstrap(image, tarball, hooks)
         client.api.import_image_from_file(
             str(tarball), repository=REPOSITORY, tag=image.tag.partition(":")[2],
             changes=['ENTRYPOINT ["/lab-init"]', "ENV container=docker"],
@@ -108,11 +127,26 @@ def _make(client: docker.DockerClient, image: Image) -> None:
     client.images.get(image.tag).tag(REPOSITORY, image.name)
 
 
-def _mmdebstrap(image: Image, tarball: Path) -> None:
+def _bootable() -> list[str]:
+    """What makes a root file system one that lab-disk can put on a disk and GRUB can start."""
+    modules = "/usr/lib/grub/i386-pc"
+    core = "grub-mkimage -O i386-pc -p '(hd0,msdos1)/boot/grub' -o /boot/grub/i386-pc/core.img biosdisk part_msdos ext2"
+    start = "insmod linux\\nlinux /vmlinuz root=LABEL=root ro console=ttyS0\\ninitrd /initrd.img\\nboot\\n"
+    return [
+        f'chroot "$1" sh -c "mkdir -p /boot/grub/i386-pc; cp {modules}/*.mod {modules}/*.lst {modules}/boot.img '
+        f'/boot/grub/i386-pc; {core}"',
+        # For the first start; then update-grub writes its own, as it can ask the disk.
+        f'printf "{start}" >"$1/boot/grub/grub.cfg"',
+        'echo "LABEL=root / ext4 errors=remount-ro 0 1" >"$1/etc/fstab"',
+    ]
+
+
+def _mmdebstrap(image: Image, tarball: Path, more: list[str]) -> None:
     hooks = [
         f'copy-in "{RECIPE / "lab-init"}" /',
         'chroot "$1" useradd --create-home --shell /bin/bash --uid 1000 ops',
         'install -d -m 0700 -o 1000 -g 1000 "$1/home/ops/.ssh"',
+        'mkdir -p "$1/etc/sudoers.d"',
         'echo "ops ALL=(ALL) NOPASSWD: ALL" >"$1/etc/sudoers.d/ops" && chmod 0440 "$1/etc/sudoers.d/ops"',
         # Each host makes its own identity at its first start (lab-init).
         'rm -f "$1"/etc/ssh/ssh_host_* "$1/var/lib/dbus/machine-id" && : >"$1/etc/machine-id"',
@@ -121,10 +155,15 @@ def _mmdebstrap(image: Image, tarball: Path) -> None:
         'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
     ]
     if image.overlay:
-        hooks += [f'sync-in "{image.overlay}" /', 'chroot "$1" systemctl enable pebble dnsmasq nginx']
+        hooks += [f'sync-in "{image.overlay}" /']
+    if image.units:
+        hooks += [f'chroot "$1" systemctl enable {" ".join(image.units)}']
     command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(image.packages)}"]
     command += [f"--aptopt={option.removesuffix(';')}" for option in machine_apt_options()]
-    command += [f"--customize-hook={hook}" for hook in hooks]
+    # GRUB is not to look for disks while its package is unpacked: lab-disk puts it in place.
+    answer = "grub-pc grub-pc/install_devices_empty boolean true"
+    command += [f"--essential-hook=echo {answer} | chroot \"$1\" debconf-set-selections"]
+    command += [f"--customize-hook={hook}" for hook in (*hooks, *more)]
     command += [image.suite, str(tarball), *_sources(image.suite)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

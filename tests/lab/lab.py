@@ -22,16 +22,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from docker.errors import APIError, DockerException, NotFound
 
-from . import image, network
+from . import image, network, witness
 from .authority import Authority
 from .errors import LabError
 from .machine import CHECKOUT, Machine, Stranger, server_options
+from .witness import Witness
 
 LABEL = "gatehouse.lab"
 PACKAGES = "gatehouse-lab-packages"  # the volume in which the package depot of every lab keeps what it fetched
 
 # Hosts with a place of their own in both subnets; those that a test adds get the next free one from ADDED on.
-PLACES = {"ca": 2, "vps": 10, "vps12": 12, "stranger": 20}
+PLACES = {"ca": 2, "vps": 10, "vps12": 12, "witness": 14, "stranger": 20}
 ADDED = 30
 SERVERS = {"vps": image.TRIXIE, "vps12": image.BOOKWORM}
 RELEASES = {each.suite: each for each in SERVERS.values()}
@@ -132,6 +133,19 @@ class Lab:
         _discard(machine.container)
         self.describe()
 
+    def witness(self) -> Witness:
+        """The virtual machine, made and started when it is not there: that takes minutes."""
+        with self._alone():
+            image.ensure(self._docker, (image.WITNESS,))
+            machine = self._start("witness", image.WITNESS)
+            assert isinstance(machine, Witness)
+            four, six = self._subnets
+            machine.equip((self.directory / "key.pub").read_bytes(), _apt_configuration(), str(four[PLACES["ca"]]),
+                          (str(four[1]), str(six[1])))
+        machine.wait()
+        self.describe()
+        return machine
+
     # Names
 
     def resolve(self, name: str, machine: Machine | None) -> None:
@@ -207,7 +221,8 @@ class Lab:
 
     def _known(self, container: Any) -> Machine:
         name, release, ip, ip6 = (container.labels[f"{LABEL}.{key}"] for key in ("host", "release", "ipv4", "ipv6"))
-        return Machine(name, release, ip, ip6, container, self.directory)
+        kind = Witness if name == "witness" else Machine
+        return kind(name, release, ip, ip6, container, self.directory)
 
     def _start(self, name: str, made_of: image.Image) -> Machine:
         """The host of that name, made when it is not there, started when it is stopped."""
@@ -229,6 +244,8 @@ class Lab:
             options |= {"dns": None, "volumes": {PACKAGES: {"bind": "/var/cache/packages"}}}
         elif name == "stranger":
             options = {"dns": dns, "entrypoint": ["sleep", "infinity"], "init": True, "cap_add": ["NET_ADMIN"]}
+        elif name == "witness":
+            options = witness.options()
         endpoint = self._docker.api.create_endpoint_config(aliases=[name], ipv4_address=ipv4, ipv6_address=ipv6)
         labels = {"host": name, "release": made_of.suite, "ipv4": ipv4, "ipv6": ipv6}
         container = self._docker.containers.create(
@@ -236,6 +253,8 @@ class Lab:
             networking_config={self.name: endpoint},
             labels=self._mine | {f"{LABEL}.{key}": value for key, value in labels.items()}, **options,
         )
+        if name == "witness":
+            return container  # it is equipped once it runs
         machine = self._known(container)
         machine.put({"/etc/apt/apt.conf.d/01lab": _apt_configuration()})
         if name == "ca":

@@ -221,6 +221,8 @@ def test_the_cas_contact_is_the_sites_then_the_fleets_then_the_webmaster() -> No
         ("hosts:\n  web1: {name: x}", "hosts.web1.name: unknown key; the machine's name is the key above it"),
         ("hosts:\n  web1: {adress: 10.0.0.1}", "hosts.web1.adress: unknown key; did you mean address?"),
         ("hosts:\n  web1: {address: 10.0.0.0/24}", 'hosts.web1.address: must be one IP address, not "10.0.0.0/24"'),
+        ("mac: tomoyo", 'fleet.yml:1: mac: must be apparmor or selinux, not "tomoyo"'),
+        ("mac: false", "for example:  mac: selinux"),
         ("hosts:\n  web1: {roles: []}", "hosts.web1.roles: must be a list of roles: web, edge"),
         ("hosts:\n  web1: {roles: web}", "for example:  roles: [web]"),
         ("hosts:\n  web1: {roles: [wbe]}", 'hosts.web1.roles[0]: a list of roles: web, edge, static, app, cache'),
