@@ -23,6 +23,13 @@ from .engine.report import console
 CONFIG = "/etc/selinux/config"
 COMMAND_LINE = "/etc/default/grub.d/60-gatehouse-selinux.cfg"
 
+# Added to what the files before it say: cloud images set the variable in one of their own.
+# audit: what is denied before auditd runs is kept for it.
+ADDED = """\
+# Managed by Gatehouse: SELinux in AppArmor's place, and an audit log that begins with the boot.
+GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX security=selinux audit=1 audit_backlog_limit=8192"
+"""
+
 # Only a start knows whether the command line is right, so GRUB's own file is looked at.  Every file gets its label at
 # the first start with SELinux (selinux-autorelabel.service), which then starts the host a second time.
 TELL_GRUB = """
@@ -100,7 +107,7 @@ def activate(c):
     host = _confined(c)
     off = _state(host).mode == "off"
     if "grub2-common" in host.facts.packages:
-        host.template(COMMAND_LINE)
+        host.file(COMMAND_LINE, ADDED)
         host.run("tell GRUB", TELL_GRUB, name="grub-selinux", on=[COMMAND_LINE])
     elif off:
         raise Guarded(
