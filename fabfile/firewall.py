@@ -192,7 +192,8 @@ def _persist(host: Host) -> None:
     rules = _rules(host)
     for family, path in RULES.items():
         tool = {4: "iptables-restore", 6: "ip6tables-restore"}[family]
-        host.template(path, jumps=JUMPS, rules=rules[family], check=f"{tool} --test {path}", mode=0o640)
+        # Loaded where there is no traffic: `--test` takes a rule for a chain that is not there.
+        host.template(path, jumps=JUMPS, rules=rules[family], check=f"unshare --net {tool} {path}", mode=0o640)
     if host.facts.units.get("netfilter-persistent.service", Unit()).active == "failed":
         # A start alone would flush the bans; a restart takes fail2ban along, which brings them back.
         host.run("load the rules as at boot", "systemctl restart netfilter-persistent")

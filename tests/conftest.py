@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 LAB = Path(__file__).parent / "lab"
-pytest_plugins = ["tests.lab.faults.table"]
+pytest_plugins = ["tests.lab.faults.table", "pytester"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import select
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,34 +16,6 @@ def fab(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """A port that would notice a connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, listener: socket.socket) -> Path:
-    port = listener.getsockname()[1]
-    (tmp_path / "ssh_config").write_text(f"Host vps\n    HostName 127.0.0.1\n    Port {port}\n    User ops\n")
-    (tmp_path / "fleet.yml").write_text("sites: sites\n")
-    (tmp_path / "sites").mkdir()
-    return tmp_path
-
-
-@pytest.mark.parametrize("task", ["bootstrap"])
-def test_a_wrong_site_is_refused_before_a_connection_is_opened(fleet: Path, listener: socket.socket, task: str) -> None:
-    (fleet / "sites/example.com.yml").write_text("domain: example.com\nphp: {children: many}\n")
-
-    refused = fab("-S", str(fleet / "ssh_config"), "-H", "vps", task)
-
-    assert 2 == refused.returncode
-    assert "example.com.yml:2: php.children:" in refused.stderr
-    assert "for example:" in refused.stderr
-    assert [] == select.select([listener], [], [], 0)[0]
 
 
 @pytest.mark.parametrize("task", ["bootstrap"])

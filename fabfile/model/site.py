@@ -14,6 +14,8 @@ FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_erro
 
 LIST_MAX = 100  # also the names that Let's Encrypt puts in one certificate ("Rate Limits")
 
+COOKIES_MAX = 2000  # they travel in a header from HAProxy to Varnish, which takes 8 KiB a header
+
 
 def number(default: int, low: int, high: int, what: str) -> Any:
     """A key that holds a whole number in a range."""
@@ -107,6 +109,13 @@ class Cache(BaseModel):
     bypass: Annotated[tuple[grammars.PathPrefix, ...], unique] = words(
         "beginnings of paths that are never cached", "a list of beginnings of paths", "/admin/"
     )
+
+    @field_validator("keep_cookies")
+    @classmethod
+    def _fit(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if sum(map(len, value)) > COOKIES_MAX:
+            raise Wrong(f"these names have more than {COOKIES_MAX} characters together: too many for a header")
+        return value
 
 
 class Tls(BaseModel):

@@ -120,7 +120,8 @@ def test_the_files_for_the_next_boot_say_the_same_and_are_judged(host: Callable[
         assert 1 == files[path].count("*filter")
         assert "*nat" not in files[path]
     assert {
-        f"{tool} --test {path}" for tool, path in zip(("iptables-restore", "ip6tables-restore"), files, strict=True)
+        f"unshare --net {tool} {path}"
+        for tool, path in zip(("iptables-restore", "ip6tables-restore"), files, strict=True)
     } == {change.check for change in changes if isinstance(change, PutFile)}
     assert ["netfilter-persistent.service"] == [change.unit for change in changes if isinstance(change, Load)]
 

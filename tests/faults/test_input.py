@@ -278,11 +278,7 @@ def test_f33_no_shell_ever_sees_a_value_of_a_site(desk: Desk, seen: Callable[[st
 # ---------------------------------------------------------------------------------------------- F-36: twice
 
 TWICE = {
-    "letter case": ("domain: a.com", "domain: b.com\naliases: [A.COM]"),
     "as its subdomain": ("domain: a.com\nsubdomains: [x.y]", "domain: x.y.a.com\nsubdomains: []"),
-    "www by default": ("domain: a.com", "domain: b.com\naliases: [www.a.com]"),
-    "an alias of both": ("domain: a.com\naliases: [c.com]", "domain: b.com\naliases: [c.com]"),
-    "alias and domain": ("domain: a.com\naliases: [b.com]", "domain: b.com"),
     "A-label and letters": ("domain: a.com\naliases: [münchen.de]", "domain: xn--mnchen-3ya.de"),
     "letters and marks": ("domain: a.com\naliases: [münchen.de]", "domain: b.com\naliases: [mu\u0308nchen.de]"),
     "full width": ("domain: a.com", "domain: b.com\naliases: [ａ.com]"),

@@ -21,6 +21,7 @@ Said = Callable[[str | bytes], str]
 EXAMPLE = Path(__file__).parents[2] / "sites" / "example.com.yml"
 
 
+@pytest.mark.fault("F-31")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -61,18 +62,20 @@ EXAMPLE = Path(__file__).parents[2] / "sites" / "example.com.yml"
         ("domain: " + "[" * 5000, ":1: is nested deeper than 8 levels"),
     ],
 )
-def test_a_file_that_is_not_plain_yaml_is_refused_at_its_line(said: Said, content: str | bytes, message: str) -> None:
+def test_f31_what_is_no_plain_yaml_is_refused_at_its_line(said: Said, content: str | bytes, message: str) -> None:
     assert message in said(content)
 
 
-def test_an_alias_bomb_is_refused_at_once(said: Said) -> None:
+@pytest.mark.fault("F-31")
+def test_f31_an_alias_bomb_is_refused_at_once(said: Said) -> None:
     bomb = "a: &a [x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{f'*{chr(97 + i)},' * 50}]\n" for i in range(20))
     start = time.perf_counter()
     assert "is an alias" in said("domain: example.com\n" + bomb)
     assert time.perf_counter() - start < 1
 
 
-def test_a_hundred_thousand_values_are_refused_soon(said: Said) -> None:
+@pytest.mark.fault("F-31")
+def test_f31_a_hundred_thousand_values_are_refused_soon(said: Said) -> None:
     start = time.perf_counter()
     assert "example.com.yml:2: holds a list of more than 1000 values" in said(
         "domain: example.com\naliases: [" + "a," * 100_000 + "]\n"
@@ -94,6 +97,7 @@ def test_other_editors_and_styles_are_understood(sites: Folder, content: str) ->
     assert [site.domain for site in sites.write("example.com.yml", content).load()] == ["example.com"]
 
 
+@pytest.mark.fault("F-32")
 @pytest.mark.parametrize(
     ("text", "reading"),
     [
@@ -121,13 +125,14 @@ def test_other_editors_and_styles_are_understood(sites: Folder, content: str) ->
         ("<<", "a special key"),
     ],
 )
-def test_words_that_a_yaml_reader_would_change_are_traps(text: str, reading: str) -> None:
+def test_f32_words_that_a_yaml_reader_would_change_are_traps(text: str, reading: str) -> None:
     found = plain(text)
     assert isinstance(found, Trap)
     assert found.text == text
     assert found.reading == reading
 
 
+@pytest.mark.fault("F-32")
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -151,7 +156,7 @@ def test_words_that_a_yaml_reader_would_change_are_traps(text: str, reading: str
         ("1st", "1st"),
     ],
 )
-def test_other_words_are_what_they_say(text: str, value: object) -> None:
+def test_f32_other_words_are_what_they_say(text: str, value: object) -> None:
     found = plain(text)
     assert (type(found), found) == (type(value), value)
 
@@ -173,6 +178,7 @@ def test_what_is_no_file_is_refused(sites: Folder) -> None:
     assert [problem.message for problem in sites.refusal().problems] == ["is not a file", "there is no such file"]
 
 
+@pytest.mark.fault("F-31")
 @quick
 @given(st.binary(max_size=400))
 @example(b"%YAML 9.9\n---\na: b")
@@ -186,13 +192,14 @@ def test_what_is_no_file_is_refused(sites: Folder) -> None:
 @example("a: !\u00e9%0A x".encode())
 @example("domain: 2026-01-01 \u3000x".encode())
 @example(b"a: b\n...\nc: d\n")
-def test_any_bytes_load_or_are_refused(content: bytes) -> None:
+def test_f31_any_bytes_load_or_are_refused(content: bytes) -> None:
     check(content)
 
 
+@pytest.mark.fault("F-31")
 @quick
 @given(st.data())
-def test_any_change_of_the_example_loads_or_is_refused(data: st.DataObject) -> None:
+def test_f31_any_change_of_the_example_loads_or_is_refused(data: st.DataObject) -> None:
     text = EXAMPLE.read_text()
     at = data.draw(st.integers(0, len(text)))
     cut = data.draw(st.integers(0, 8))

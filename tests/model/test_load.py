@@ -65,6 +65,7 @@ def test_a_refusal_exits_with_2_and_shows_the_first_problems_of_many(sites: Fold
     assert str(refusal).endswith("... and 95 more problems")
 
 
+@pytest.mark.fault("F-36")
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
@@ -110,7 +111,7 @@ def test_a_refusal_exits_with_2_and_shows_the_first_problems_of_many(sites: Fold
         ),
     ],
 )
-def test_what_two_sites_claim_is_refused_with_both_places(sites: Folder, first: str, second: str, message: str) -> None:
+def test_f36_what_two_sites_claim_names_both_places(sites: Folder, first: str, second: str, message: str) -> None:
     assert message in str(sites.write("a.com.yml", first).write("b.com.yml", second).refusal())
 
 

@@ -18,6 +18,7 @@ from .conftest import quick
 VALID = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
+@pytest.mark.fault("F-39")
 @pytest.mark.parametrize(
     ("domain", "user"),
     [
@@ -32,7 +33,7 @@ VALID = re.compile(r"[a-z][a-z0-9-]{0,31}")
         ("systemd.network", "ssystemd-network-4710387865"),
     ],
 )
-def test_the_user_of_a_domain_never_changes(domain: str, user: str) -> None:
+def test_f39_the_user_of_a_domain_never_changes(domain: str, user: str) -> None:
     assert owner_of(domain) == user
 
 
@@ -45,9 +46,10 @@ CLOSE = st.lists(st.sampled_from(("a", "aa", "a-a", "a--a", "1")), min_size=1, m
 )
 
 
+@pytest.mark.fault("F-39")
 @settings(quick, max_examples=40)
 @given(st.lists(DOMAIN | CLOSE, min_size=2, max_size=12, unique=True))
-def test_no_two_domains_share_a_user_and_every_user_is_valid(domains: list[str]) -> None:
+def test_f39_no_two_domains_share_a_user_and_every_user_is_valid(domains: list[str]) -> None:
     users = [owner_of(domain) for domain in domains]
     assert len(set(users)) == len(users)
     assert all(VALID.fullmatch(user) and not is_reserved(user) for user in users)
@@ -59,6 +61,7 @@ def test_a_user_may_be_named_by_hand(name: str) -> None:
     assert owner(name) == name
 
 
+@pytest.mark.fault("F-39")
 @pytest.mark.parametrize(
     "name",
     [
@@ -77,11 +80,12 @@ def test_a_user_may_be_named_by_hand(name: str) -> None:
         "$(id)",
     ],
 )
-def test_what_is_no_user_name_is_refused(name: str) -> None:
+def test_f39_what_is_no_user_name_is_refused(name: str) -> None:
     with pytest.raises(Wrong, match="must be a user name"):
         owner(name)
 
 
+@pytest.mark.fault("F-39")
 @pytest.mark.parametrize(
     "name",
     [
@@ -99,7 +103,7 @@ def test_what_is_no_user_name_is_refused(name: str) -> None:
         "systemd-x",
     ],
 )
-def test_a_user_of_the_system_is_refused(name: str) -> None:
+def test_f39_a_user_of_the_system_is_refused(name: str) -> None:
     with pytest.raises(Wrong, match="is a user or group of Debian or of this stack"):
         owner(name)
 

@@ -74,6 +74,7 @@ def test_the_functions_that_start_programs_are_off() -> None:
     assert list(DISABLED) == sorted(set(DISABLED))
 
 
+@pytest.mark.fault("F-32")
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
@@ -133,10 +134,11 @@ def test_the_functions_that_start_programs_are_off() -> None:
         ('tls: {email: "a@b.com\\n* * * * * root id"}', "tls.email: must be a plain ASCII e-mail address"),
         ("tls: {key: rsa1024}", 'tls.key: must be ec256, ec384, rsa2048 or rsa4096, not "rsa1024"'),
         ('hosts: ["-oProxyCommand=id"]', "hosts[0]: must be a host's name"),
+        (f"cache: {{keep_cookies: [{', '.join('c' * 100 + str(n) for n in range(20))}]}}", "more than 2000 characters"),
         ("cache: {ttl: -1}", "cache.ttl: must be a whole number from 0 to 31536000, not -1"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_names_its_place_what_is_expected_and_an_example(said: Said, line: str, problem: str) -> None:
+def test_f32_a_wrong_value_names_its_place_what_is_expected_and_an_example(said: Said, line: str, problem: str) -> None:
     head = "# the site\n" if line.startswith("domain:") else "domain: example.com\n"
     text = said(f"{head}{line}\n")
     assert text.startswith("sites/example.com.yml:2: ")

@@ -1,13 +1,15 @@
 """A pytest plugin: gathers what the tests of the faults have seen, and makes the table of `inv faults`.
 
-`pytest --faults docs/faults.json` runs every test that carries `@pytest.mark.fault("F-..")`. The file holds the last
-outcome of each fault, with the commit it was seen at; docs/faults.md is written beside it.
+`pytest --faults docs/faults.json` runs every test that carries `@pytest.mark.fault("F-..")`; with `--only F-10,F-31`
+those of these faults. The file holds the last outcome of each fault, with the commit it was seen at; docs/faults.md is
+written beside it. `--outcomes FILE` keeps this run's alone, for machines.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .catalogue import FAULTS
 
@@ -49,22 +52,24 @@ class Outcome:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.getgroup("gatehouse").addoption(
+    group = parser.getgroup("gatehouse")
+    group.addoption(
         "--faults", type=Path, metavar="FILE", help="run the tests of the faults only, and keep what they saw in FILE"
     )
-    parser.getgroup("gatehouse").addoption(
-        "--demand", action="store_true", help="run the long tests as well, which CI leaves out"
-    )
+    group.addoption("--only", default="", metavar="F-10,F-31", help="with --faults: the tests of these faults only")
+    group.addoption("--outcomes", type=Path, metavar="FILE", help="with --faults: what this run saw, as JSON")
+    group.addoption("--demand", action="store_true", help="run the long tests as well, which CI leaves out")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--faults") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Gatherer(config.getoption("--faults")))
+        config.pluginmanager.register(Gatherer(config.getoption("--faults"), config.getoption("--outcomes")))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose: with --faults those that show one, else without the long ones."""
+    only = set(filter(None, config.getoption("--only").split(",")))
     wanted: list[pytest.Item] = []
     rest: list[pytest.Item] = []
     for item in items:
@@ -76,7 +81,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         long = item.get_closest_marker("demand") is not None
         item.user_properties.append(("by", "demand" if long else "ci"))
         faults = config.getoption("--faults")
-        chosen = bool(ids) if faults else not long or config.getoption("--demand")
+        chosen = (bool(only & {*ids}) if only else bool(ids)) if faults else not long or config.getoption("--demand")
         (wanted if chosen else rest).append(item)
     items[:] = wanted
     if rest:
@@ -96,8 +101,8 @@ def seen(request: pytest.FixtureRequest) -> Callable[[str], None]:
 class Gatherer:
     """Collects the outcomes of one run, of all its workers."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.now = path, dict[str, Outcome]()
+    def __init__(self, path: Path, outcomes: Path | None = None) -> None:
+        self.path, self.outcomes, self.now = path, outcomes, dict[str, Outcome]()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         told = [(str(key), str(value)) for key, value in report.user_properties]
@@ -118,20 +123,38 @@ class Gatherer:
             ["git", "rev-parse", "--short", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=False
         ).stdout.strip()
         day = datetime.datetime.now(datetime.UTC).date().isoformat()
+        self.now = {name: self.now[name] for name in FAULTS if name in self.now}
         for name, outcome in self.now.items():
             outcome.commit, outcome.day = commit, day
             kept[name] = asdict(outcome)
+        if self.outcomes:
+            self.outcomes.write_text(json.dumps(as_data(self.now), indent=1, ensure_ascii=False) + "\n")
         kept = {name: kept[name] for name in FAULTS if name in kept}
         self.path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
         self.path.with_suffix(".md").write_text(markdown(read(self.path)))
 
     def pytest_terminal_summary(self) -> None:
-        show({name: self.now[name] for name in FAULTS if name in self.now})
+        show(self.now)
 
 
 def read(path: Path) -> dict[str, Outcome]:
     """The outcomes that a file keeps."""
     return {name: Outcome(**found) for name, found in json.loads(path.read_text()).items()}
+
+
+def as_data(outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    """The outcomes for a machine: the catalogue's words and what was seen; `not_held` is what a script looks at."""
+    rows = [
+        {"id": name, "fault": FAULTS[name].what, "expected": FAULTS[name].expected, **asdict(outcome)}
+        for name, outcome in outcomes.items()
+    ]
+    held = [name for name, outcome in outcomes.items() if outcome.held]
+    return {
+        "held": len(held),
+        "run": len(outcomes),
+        "not_held": [name for name in outcomes if name not in held],
+        "faults": rows,
+    }
 
 
 def sentence(outcomes: dict[str, Outcome]) -> str:
@@ -140,14 +163,25 @@ def sentence(outcomes: dict[str, Outcome]) -> str:
     return f"{held} of {len(outcomes)} held"
 
 
-def show(outcomes: dict[str, Outcome]) -> None:
-    """The table for a person."""
-    table = Table("id", "fault", "expected", "seen", "", box=None, header_style="bold", pad_edge=False)
+WIDTH = 100
+"""Columns of the table where there is no terminal, or a narrower one."""
+
+
+def show(outcomes: dict[str, Outcome], console: Console | None = None) -> None:
+    """The table for a person, at least WIDTH columns wide."""
+    console = console or Console(highlight=False)
+    console.width = max(console.width, WIDTH)
+    table = Table(box=None, header_style="bold", pad_edge=False, expand=True)
+    table.add_column("id", no_wrap=True)
+    table.add_column("fault", ratio=3)
+    table.add_column("expected", ratio=3)
+    table.add_column("seen", ratio=4, overflow="fold")
+    table.add_column("", no_wrap=True)
     for name, outcome in outcomes.items():
         fault = FAULTS[name]
-        verdict = "[green]held[/]" if outcome.held else "[red]NOT HELD[/]"
-        table.add_row(name, fault.what, fault.expected, _escaped(outcome.text), verdict)
-    console = Console(highlight=False)
+        verdict = Text("held", "green") if outcome.held else Text("NOT HELD", "bold red")
+        table.add_row(name, Text(fault.what), Text(fault.expected), Text(outcome.text), verdict)
+    console.print()
     console.print(table)
     console.print(sentence(outcomes))
 
@@ -172,8 +206,7 @@ def _reason(report: pytest.TestReport) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
+    """Text that stays within one cell of a Markdown table and means nothing else there; `code` and **no** stay."""
+    line = " ".join(text.split()).replace("|", r"\|")
+    plain = re.compile(r"`[^`]*`|^\*\*no\*\*$|[<*_\[]")
+    return plain.sub(lambda found: found[0] if len(found[0]) > 1 else "\\" + found[0], line)
