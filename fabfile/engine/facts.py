@@ -250,7 +250,7 @@ _FIELDS = {
     "clock": _number("clock"),
     "memory": _number("memory_mb"),
     "hostname": _text("hostname"),
-    "container": _text("container"),
+    "container": lambda facts, rest: setattr(facts, "container", "" if rest == "none" else rest),
     "reboot": _text("reboot_needed"),
     "addresses": _words("addresses"),
     "ipv6": _text("ipv6"),

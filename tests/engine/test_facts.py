@@ -50,6 +50,12 @@ def test_the_operator_and_the_port_that_sshd_really_has_are_known() -> None:
     assert (22, 2222) == facts.ssh_ports
 
 
+@pytest.mark.parametrize(("said", "known"), [("none", ""), ("", ""), ("docker", "docker"), ("lxc", "lxc")])
+def test_a_machine_of_its_own_is_no_container(said: str, known: str) -> None:
+    """systemd-detect-virt says "none" there, in so many words; seen on the witness."""
+    assert known == Facts.of(f"container\t{said}".encode()).container
+
+
 def test_a_name_with_a_line_break_and_a_tab_is_one_file() -> None:
     facts = Facts.of(LOOK)
 
