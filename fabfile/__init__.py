@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from invoke import Collection
 
-from . import apache, cert, fail2ban, firewall, flows, haproxy, php, selinux, site, sshd, status, system, varnish
+from . import (
+    apache,
+    cert,
+    fail2ban,
+    firewall,
+    flows,
+    haproxy,
+    hardening,
+    php,
+    selinux,
+    site,
+    sshd,
+    status,
+    system,
+    varnish,
+)
 from .engine import chapter
 
 ns = Collection(
@@ -15,6 +30,6 @@ ns = Collection(
     status.status,
     *(
         chapter(module)
-        for module in (system, firewall, sshd, cert, haproxy, varnish, site, php, apache, fail2ban, selinux)
+        for module in (system, firewall, sshd, cert, haproxy, varnish, site, php, apache, fail2ban, hardening, selinux)
     ),
 )

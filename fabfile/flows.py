@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke import Exit
 
-from . import apache, cert, fail2ban, firewall, haproxy, php, selinux, site, sshd, system, varnish
+from . import apache, cert, fail2ban, firewall, haproxy, hardening, php, selinux, site, sshd, system, varnish
 from .engine import Host, flow, query, steps
 from .engine.report import console
 from .engine.trust import enrol
@@ -22,6 +22,7 @@ BOOTSTRAP = (
     firewall.layers,
     *cert.STEPS_AFTER,
     *fail2ban.STEPS,
+    *hardening.STEPS,
 )
 
 

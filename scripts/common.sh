@@ -7,7 +7,7 @@ say() { printf '%s\n' "--> $*" >&2; }
 as_root() {
     if [ "$(id -u)" != 0 ]; then
         command -v sudo >/dev/null || { say "this needs root: neither are you root nor is there sudo"; exit 1; }
-        exec sudo -- "$0" "$@"
+        exec sudo -- "scripts/${0##*/}" "$@"    # they have gone to the checkout's top, so $0 need not lead there
     fi
 }
 

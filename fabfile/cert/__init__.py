@@ -108,7 +108,7 @@ def schedule(c):
     """
     host = Host.of(c)
     host.packages("cron")
-    host.template(CRON)
+    host.template(CRON, mode=0o600)
     host.service("cron")
 
 
