@@ -10,11 +10,11 @@ from csv import DictReader
 from typing import Any
 
 from .engine import Host, console, query, task
-from .model import Cache, Refusal
+from .model import Cache, Refusal, Site
 
 UNIT = "/etc/systemd/system/haproxy.service.d/gatehouse.conf"
 CONFIG = "/etc/haproxy/haproxy.cfg"
-MAPS = "/etc/haproxy/hosts.map", "/etc/haproxy/cache.map", "/etc/haproxy/bypass.map"
+MAPS = "/etc/haproxy/hosts.map", "/etc/haproxy/cache.map", "/etc/haproxy/bypass.map", "/etc/haproxy/bodies.map"
 ERRORS = "/etc/haproxy/errors/"
 # A warning of today is a fault of tomorrow, so it is refused as well (management manual, -dW).
 CHECK = f"haproxy -c -dW -f {CONFIG}"
@@ -40,12 +40,17 @@ CURVES = ("X25519", "prime256v1", "secp384r1")
 # The hybrid group wants OpenSSL 3.5, the keyword for curves towards servers HAProxy 3.0: Debian 13 has both.
 POST_QUANTUM = "X25519MLKEM768"
 
+# What a request may look like: bytes of its URL (RFC 9110, 4.1, wants 8000), bytes and number of its headers.
+MOST = {"url": 8000, "head": 12000, "headers": 80}
+USUAL_BODY = Site(domain="example.com").body_limit
+
 # What HAProxy says itself, and what it means to a visitor.
 PAGES = {
     400: ("Bad Request", "The request could not be understood."),
     403: ("Forbidden", "This request is not allowed."),
     405: ("Method Not Allowed", "This kind of request is not served here."),
     408: ("Request Timeout", "The request took too long to arrive."),
+    413: ("Content Too Large", "What you sent is larger than this site takes."),
     429: ("Too Many Requests", "Too many requests came from your address. Please wait a moment."),
     500: ("Internal Server Error", "Something went wrong here. Please try again later."),
     501: ("Not Implemented", "This kind of request is not served here."),
@@ -58,7 +63,15 @@ HEADERS = {
     429: {"Retry-After": "10"},
     503: {"Retry-After": "10"},
 }
-MISDIRECTED = (421, "Misdirected Request", "This server does not serve the name that you asked for.")
+# The same, for codes of which HAProxy 2.6 has no page.
+RETURNED = {
+    414: ("URI Too Long", "The address that you asked for is too long."),
+    421: ("Misdirected Request", "This server does not serve the name that you asked for."),
+    431: ("Request Header Fields Too Large", "Your browser sent too much. Deleting this site's cookies may help."),
+}
+# What HAProxy's parser says by itself, in both releases (mux_h1.c); it never gets as far as a rule. And 408: after an
+# answer HAProxy 3.0 reads the rest of a body that dribbles for as long as it comes; without one it closes.
+UNSAID = (400, 408, 413, 422, 500, 501)
 # Methods that ask for a tunnel, an echo, or a look into the cache.
 REFUSED_METHODS = ("CONNECT", "TRACE", "TRACK", "PURGE", "BAN", "REFRESH", "PRI")
 # Where somebody could claim another address, host, protocol or path than it has; X-Forwarded-* goes as a family.
@@ -91,6 +104,8 @@ FORGEABLE = (
     "X-Site-Cache",
     "X-Url-Scheme",
 )
+# What is between the client and us (RFC 9110, 7.6.1). Connection could name headers that the next server would drop.
+HOP_BY_HOP = ("Connection", "Keep-Alive", "Proxy-Connection", "TE")
 # What tells strangers which programs to look up (OWASP Secure Headers Project, "headers to remove").
 TALKATIVE = ("Server", "Via", "X-Varnish", "X-Powered-By", "X-Generator", "X-Redirect-By")
 # OWASP's set as far as it breaks no ordinary site; a site that sets its own keeps it.
@@ -116,7 +131,7 @@ def install(c):
 def hosts(c):
     """T1 HAProxy: every name of every site, and what Varnish shall do with its pages; no other name is answered."""
     for path in MAPS:
-        Host.of(c).template(path, normal=Cache())
+        Host.of(c).template(path, normal=Cache(), usual=USUAL_BODY)
 
 
 @task(
@@ -144,8 +159,8 @@ def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
     for code, (reason, advice) in PAGES.items():
         page: dict[str, Any] = {"code": code, "reason": reason, "advice": advice, "headers": HEADERS.get(code, {})}
         host.template(ERRORS + "{code}.http", check=CHECK, **page)
-    code, reason, advice = MISDIRECTED
-    host.template(ERRORS + "{code}.html", check=CHECK, code=code, reason=reason, advice=advice)
+    for code, (reason, advice) in RETURNED.items():
+        host.template(ERRORS + "{code}.html", check=CHECK, code=code, reason=reason, advice=advice)
     host.template(
         CONFIG,
         check=CHECK,
@@ -158,8 +173,11 @@ def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
         curves=(POST_QUANTUM, *CURVES) if modern else CURVES,
         server_curves=modern,
         codes=tuple(PAGES),
+        unsaid=UNSAID,
+        most=MOST,
+        usual=USUAL_BODY,
         refused_methods=REFUSED_METHODS,
-        forgeable=FORGEABLE,
+        forgeable=(*FORGEABLE, *HOP_BY_HOP),
         talkative=TALKATIVE,
         safe=SAFE,
     )

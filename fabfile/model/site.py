@@ -179,6 +179,11 @@ class Site(BaseModel):
         "machines that serve it; none means every one with the role web", "a list of names from fleet.yml", "web1"
     )
 
+    @property
+    def body_limit(self) -> int:
+        """Bytes that one request's body may have, with PHP or without."""
+        return grammars.byte_count((self.php or Php()).upload_limit)
+
     @field_validator("domain")
     @classmethod
     def _bare(cls, value: str) -> str:

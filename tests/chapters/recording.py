@@ -33,8 +33,16 @@ LOGIN = Login(
 class Recorded(Host):
     """A host with given facts; each step's wishes become facts, as they would on a real one."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *sites: Site, release: str = "13", **known: Any) -> None:
-        super().__init__("vps", Fleet(), visit=None, dry=True)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *sites: Site,
+        release: str = "13",
+        operators: tuple[str, ...] = (),
+        **known: Any,
+    ) -> None:
+        fleet = Fleet.model_validate({"operators": operators})
+        super().__init__("vps", fleet, visit=None, dry=True)  # type: ignore[arg-type]
         self.sites = sites
         self._facts = Facts(system="debian", release=release, **{"hostname": "vps", "memory_mb": 4096, **known})
         self.came = LOGIN

@@ -2,47 +2,24 @@
 
 import re
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from fabfile import varnish
-from fabfile.engine import Host
-from fabfile.engine.changes import Change, Install, Load, PutFile, PutLink
-from fabfile.engine.facts import Facts, Unit
-from fabfile.model import Fleet, Site
+from fabfile.engine.changes import Install, Load, PutFile, PutLink
+from fabfile.engine.facts import Unit
 
-PLAIN = Site(domain="example.com")
-FACTS = Facts(system="debian", release="13", memory_mb=2048)
-Wish = Callable[..., list[Change]]
-Files = Callable[..., dict[str, str]]
+from .recording import Recorded, contents, site
 
-
-def site(domain: str, **cache: object) -> Site:
-    return Site.model_validate({"domain": domain, "cache": cache})
+PLAIN = site()
+MakeHost = Callable[..., Recorded]
 
 
 @pytest.fixture
-def wish(monkeypatch: pytest.MonkeyPatch) -> Wish:
-    """What a step wishes for on a host with these facts and sites."""
-
-    def wishes(step: object, *sites: Site, facts: Facts = FACTS, **options: object) -> list[Change]:
-        host = Host("vps", Fleet(), visit=None)  # type: ignore[arg-type]
-        host.sites, host._facts = sites, deepcopy(facts)
-        monkeypatch.setattr(Host, "of", classmethod(lambda cls, c: host))
-        step.body.__wrapped__(None, **options)  # type: ignore[attr-defined]
-        return host._pending
-
-    return wishes
-
-
-@pytest.fixture
-def files(wish: Wish) -> Files:
-    def put(step: object, *sites: Site, **options: object) -> dict[str, str]:
-        return {each.path: each.content.decode() for each in wish(step, *sites, **options) if isinstance(each, PutFile)}
-
-    return put
+def host(monkeypatch: pytest.MonkeyPatch) -> MakeHost:
+    """Makes a host with these sites, and what else is said of it."""
+    return partial(Recorded, monkeypatch)
 
 
 def body(vcl: str, sub: str) -> str:
@@ -55,16 +32,16 @@ def body(vcl: str, sub: str) -> str:
 # ---------------------------------------------------------------------- the door
 
 
-def test_its_addresses_are_known_before_the_package_can_start_it_on_others(wish: Wish) -> None:
-    changes = wish(varnish.install)
+def test_its_addresses_are_known_before_the_package_can_start_it_on_others(host: MakeHost) -> None:
+    changes = host().after(varnish.install)
     install = next(place for place, change in enumerate(changes) if isinstance(change, Install))
     before = {change.path for change in changes[:install] if isinstance(change, PutFile | PutLink)}
     assert before == {varnish.UNIT, varnish.NCSA}
     assert changes[-1] == Install(("varnish",))
 
 
-def test_it_listens_on_the_loopback_alone_and_purges_at_a_socket_of_roots(files: Files) -> None:
-    unit = files(varnish.install)[varnish.UNIT].replace("\\\n", " ")
+def test_it_listens_on_the_loopback_alone_and_purges_at_a_socket_of_roots(host: MakeHost) -> None:
+    unit = contents(host().after(varnish.install))[varnish.UNIT].replace("\\\n", " ")
     assert unit.index("ExecStart=\n") < unit.index("ExecStart=/usr/sbin/varnishd")
     assert re.findall(r" -a (\S+)", unit) == [
         "front=127.0.0.1:8081,PROXY",
@@ -77,35 +54,37 @@ def test_it_listens_on_the_loopback_alone_and_purges_at_a_socket_of_roots(files:
 
 
 @pytest.mark.parametrize(("memory", "cache"), [(256, 64), (2048, 256), (131072, 8192)])
-def test_the_cache_is_an_eighth_of_the_memory_within_reason(files: Files, memory: int, cache: int) -> None:
-    assert f" -s malloc,{cache}m " in files(varnish.install, facts=replace(FACTS, memory_mb=memory))[varnish.UNIT]
+def test_the_cache_is_an_eighth_of_the_memory_within_reason(host: MakeHost, memory: int, cache: int) -> None:
+    assert f" -s malloc,{cache}m " in contents(host(memory_mb=memory).after(varnish.install))[varnish.UNIT]
 
 
-def test_the_operators_word_about_memory_counts(files: Files) -> None:
-    assert " -s malloc,777m " in files(varnish.install, memory=777)[varnish.UNIT]
+def test_the_operators_word_about_memory_counts(host: MakeHost) -> None:
+    assert " -s malloc,777m " in contents(host().after(varnish.install, memory=777))[varnish.UNIT]
 
 
 # ---------------------------------------------------------------------- sites
 
 
-def test_the_vcl_is_the_same_for_no_site_and_for_a_thousand(files: Files) -> None:
+def test_the_vcl_is_the_same_for_no_site_and_for_a_thousand(host: MakeHost) -> None:
     """What is particular to a site comes with the request: a thousand branches would take minutes to compile."""
-    many = (site(f"s{n}.test", ttl=n, keep_cookies=("login",), bypass=("/admin/",)) for n in range(1000))
-    assert files(varnish.configure) == files(varnish.configure, *many)
+    many = (
+        site(f"s{n}.test", cache={"ttl": n, "keep_cookies": ("login",), "bypass": ("/admin/",)}) for n in range(1000)
+    )
+    assert contents(host().after(varnish.configure)) == contents(host(*many).after(varnish.configure))
 
 
-def test_varnish_waits_for_the_slowest_php(files: Files) -> None:
-    slow = Site.model_validate({"domain": "slow.test", "php": {"timeout": 300}})
-    assert ".first_byte_timeout = 60s;" in files(varnish.configure, PLAIN)[varnish.VCL]
-    assert ".first_byte_timeout = 310s;" in files(varnish.configure, PLAIN, slow)[varnish.VCL]
+def test_varnish_waits_for_the_slowest_php(host: MakeHost) -> None:
+    slow = site("slow.test", php={"timeout": 300})
+    assert ".first_byte_timeout = 60s;" in contents(host(PLAIN).after(varnish.configure))[varnish.VCL]
+    assert ".first_byte_timeout = 310s;" in contents(host(PLAIN, slow).after(varnish.configure))[varnish.VCL]
 
 
 # ---------------------------------------------------------------------- what the expressions mean
 
 
 @pytest.fixture
-def expressions(files: Files) -> dict[str, str]:
-    vcl = files(varnish.configure)[varnish.VCL]
+def expressions(host: MakeHost) -> dict[str, str]:
+    vcl = contents(host().after(varnish.configure))[varnish.VCL]
     static, script = re.findall(r'req\.url (?:~|!~) "([^"]+)"', body(vcl, "judge"))
     [analytics] = re.findall(r'cookie\.filter_re\("([^"]+)"\)', vcl)
     return {"static": static, "script": script, "analytics": analytics}
@@ -145,20 +124,20 @@ def test_a_path_behind_a_script_is_the_scripts(expressions: dict[str, str], url:
 # ---------------------------------------------------------------------- steps
 
 
-def test_the_vcl_is_compiled_before_it_is_there(wish: Wish) -> None:
-    [put] = (change for change in wish(varnish.configure, PLAIN) if isinstance(change, PutFile))
+def test_the_vcl_is_compiled_before_it_is_there(host: MakeHost) -> None:
+    [put] = (change for change in host(PLAIN).after(varnish.configure) if isinstance(change, PutFile))
     assert (put.path, put.check) == (varnish.VCL, f"varnishd -j none -C -f {varnish.VCL}")
 
 
-def test_new_vcl_is_a_reload_and_only_another_command_line_a_restart(wish: Wish) -> None:
+def test_new_vcl_is_a_reload_and_only_another_command_line_a_restart(host: MakeHost) -> None:
     running = {"varnish.service": Unit("active", "enabled")}
-    [load] = wish(varnish.start, facts=replace(FACTS, units=running))
+    [load] = host(units=running).after(varnish.start)
     assert isinstance(load, Load)
     assert load.reload_on == (varnish.VCL,)
     assert load.restart_on == (varnish.UNIT,)
 
 
-def test_every_sub_is_called_since_varnish_refuses_an_unused_one(files: Files) -> None:
-    vcl = files(varnish.configure)[varnish.VCL]
+def test_every_sub_is_called_since_varnish_refuses_an_unused_one(host: MakeHost) -> None:
+    vcl = contents(host().after(varnish.configure))[varnish.VCL]
     subs = {name for name in re.findall(r"^sub (\w+)", vcl, re.MULTILINE) if not name.startswith("vcl_")}
     assert subs == set(re.findall(r"call (\w+);", vcl))
