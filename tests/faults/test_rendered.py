@@ -196,12 +196,13 @@ def templates() -> tuple[str, ...]:
 
 
 def read_the_maps(files: dict[str, str], site: Site) -> None:
-    hosts, cache, bypass = ([line.split(" ") for line in files[path].splitlines()] for path in haproxy.MAPS)
+    hosts, cache, bypass, bodies = ([line.split(" ") for line in files[path].splitlines()] for path in haproxy.MAPS)
     mine = [[name, site.domain] for name in site.names]
     assert hosts == [*mine, *([name, NEIGHBOUR.domain] for name in NEIGHBOUR.names)]
     assert bypass == [[site.domain + prefix, "pass"] for prefix in site.cache.bypass]
     rule = [f"ttl={site.cache.ttl}", f"grace={site.cache.grace}", f"keep={','.join(site.cache.keep_cookies)}"]
     assert cache == ([] if site.cache == Cache() else [[site.domain, *rule]])
+    assert bodies == ([] if site.body_limit == haproxy.USUAL_BODY else [[site.domain, str(site.body_limit)]])
 
 
 def read_the_vhost(files: dict[str, str], site: Site) -> None:
@@ -214,7 +215,8 @@ def read_the_vhost(files: dict[str, str], site: Site) -> None:
         name for vhost in apache.vhosts_of(site) for name in vhost.names
     ]
     for use in uses:
-        fixed = ["StaticVHost"] if site.php is None else ["VHost", site.owner, str(site.php.timeout + 5)]
+        fixed = ["StaticVHost"] if site.php is None else ["VHost", site.owner, f"{site.php.timeout + 5}"]
+        fixed += [] if site.php is None else [str(site.body_limit)]
         assert [use[0], use[1], use[4], *use[5:-1]] == ["Use", fixed[0], site.domain, *fixed[1:]]
 
 
@@ -316,7 +318,8 @@ def test_f35_a_line_end_that_came_past_the_model_stops_at_the_template(
     written: Written, path: tuple[str, ...], end: str
 ) -> None:
     """As if every grammar had a hole: nothing is written, and the template is named."""
-    with pytest.raises(BadValue, match=r"^templates/(etc|var)/\S+\.j2: .* holds a line break or a control character"):
+    reason = "holds a line break or a control character|invalid literal for int"  # a size is written as a number too
+    with pytest.raises(BadValue, match=rf"^templates/(etc|var)/\S+\.j2: .*({reason})"):
         written(unchecked(path, f"x{end}evil"), NEIGHBOUR)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ..lab import Lab
 from ..machine import Machine
-from .visitor import FORGED, HSTS, Visitor, raw
+from .visitor import Visitor
 
 # ---------------------------------------------------------------------- names
 
@@ -21,29 +21,6 @@ def test_a_known_name_is_led_to_https_with_its_path_and_query(ask: Visitor, name
     plain = name.lower().removesuffix(":80").rstrip(".")
     assert (answer.status, answer.headers["location"]) == (301, [f"https://{plain}/a/b?c=d&e"])
     assert "strict-transport-security" not in answer.headers
-
-
-@pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize("path", ["/a?b", "/.well-known/acme-challenge/x"])
-def test_an_unknown_name_is_refused_and_led_nowhere(ask: Visitor, scheme: str, path: str) -> None:
-    for address in (ask.host.ip, f"[{ask.host.ip6}]"):
-        answer = ask(f"{scheme}://evil.example.net{path}", "--insecure", to=address)
-        assert answer.status == 421
-        assert "location" not in answer.headers
-        assert "evil" not in answer.body
-
-
-def test_who_names_no_site_in_tls_gets_a_certificate_that_names_none(ask: Visitor) -> None:
-    for naming in ("-servername nosuch.invalid", "-noservername"):
-        shown = ask.stranger.check(
-            f"openssl s_client -connect {ask.host.ip}:443 {naming} </dev/null 2>/dev/null | openssl x509 -noout -text"
-        )
-        assert not re.search("example|kiosk|vps", shown)
-
-
-def test_a_connection_for_one_site_serves_its_other_names_and_no_other_site(ask: Visitor) -> None:
-    assert ask("https://www.example.com/", "-H", "Host: example.com").status == 200
-    assert ask("https://example.com/", "-H", "Host: kiosk.co.test").status == 421
 
 
 def test_the_challenge_path_leads_to_lego_and_to_nobody_else(ask: Visitor) -> None:
@@ -96,50 +73,7 @@ def test_the_hybrid_group_is_first_on_debian_13(ask: Visitor) -> None:
     assert ("X25519MLKEM768" in seen.out + seen.err) is (ask.host.release == "trixie")
 
 
-@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
-@pytest.mark.parametrize(
-    ("url", "args", "status"),
-    [
-        ("/front.php", (), 200),
-        ("/front.php?hsts=max-age%3D1", (), 200),
-        ("/front.php?status=301&to", (), 301),
-        ("/front.php?status=403", (), 403),
-        ("/.git/config", (), 403),
-        ("/nothing", (), 404),
-        ("/front.php?status=500", (), 500),
-        ("/front.php?status=503", (), 503),
-        ("/", ("-X", "TRACE"), 405),
-        ("/", ("-H", "X_Forwarded_For: 1.2.3.4"), 403),
-        ("/", ("-H", "Host: evil.example.net"), 421),
-        ("/.well-known/acme-challenge/x", (), 503),
-    ],
-)
-def test_every_tls_answer_has_hsts_once(
-    ask: Visitor, url: str, args: tuple[str, ...], status: int, version: str
-) -> None:
-    answer = ask(f"https://example.com{url}", version, *args)
-    assert answer.status == status
-    assert answer.headers["strict-transport-security"] == [HSTS]
-
-
 # ---------------------------------------------------------------------- headers
-
-
-@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
-@pytest.mark.parametrize("family", [4, 6])
-def test_what_a_client_says_about_itself_never_reaches_php(ask: Visitor, page: str, version: str, family: int) -> None:
-    address = ask.host.ip if family == 4 else f"[{ask.host.ip6}]"
-    mine = ask.stranger.ip if family == 4 else ask.stranger.ip6
-    forged = [word for header in FORGED for word in ("-H", header)]
-    seen = ask(page, version, *forged, to=address).seen
-    assert seen["REMOTE_ADDR"] == mine
-    assert seen["HTTP_X_FORWARDED_PROTO"] == "https"
-    assert seen["HTTP_X_FORWARDED_HOST"] == seen["HTTP_HOST"] == "example.com"
-    assert re.fullmatch(r"[0-9a-f-]{36}", seen["HTTP_X_REQUEST_ID"])
-    # mod_remoteip has taken the address out of X-Forwarded-For; nothing else may be left in it.
-    assert seen.get("HTTP_X_FORWARDED_FOR", mine) == mine
-    said = {name: value for name, value in seen.items() if name.startswith("HTTP_")}
-    assert not re.search(r"evil|9\.9\.9\.9|8\.8\.8\.8|OVERRIDE", json.dumps(said))
 
 
 def test_a_writing_request_may_name_its_real_method(ask: Visitor, page: str) -> None:
@@ -156,25 +90,8 @@ def test_the_number_of_a_request_is_the_one_in_the_log(ask: Visitor, page: str) 
     assert "{MISS}" in line
 
 
-@pytest.mark.parametrize(
-    "url", ["/front.php", "/nothing", "/.git/config", "/.well-known/acme-challenge/x", "/front.css"]
-)
-def test_safe_headers_are_there_once_and_talkative_ones_are_not(ask: Visitor, url: str) -> None:
-    for answer in (ask(f"https://example.com{url}"), ask(f"https://example.com{url}")):
-        for name in ("x-content-type-options", "x-frame-options", "referrer-policy", "permissions-policy"):
-            assert len(answer.headers[name]) == 1, name
-        assert not {"server", "via", "x-varnish", "x-powered-by"} & set(answer.headers)
-
-
 def test_a_site_that_says_so_itself_is_heard(ask: Visitor, page: str) -> None:
     assert ask(f"{page}&frame=DENY").headers["x-frame-options"] == ["DENY"]
-
-
-@pytest.mark.parametrize("method", ["TRACE", "TRACK", "PURGE", "BAN", "REFRESH"])
-def test_methods_for_tunnels_echoes_and_caches_are_refused(ask: Visitor, page: str, method: str) -> None:
-    answer = ask(page, "-X", method, "-H", "X-Forwarded-For: 127.0.0.1")
-    assert answer.status == 405
-    assert answer.headers["allow"]
 
 
 def test_an_upload_of_many_buffers_arrives_whole(ask: Visitor, page: str) -> None:
@@ -190,41 +107,6 @@ def test_a_change_of_protocol_is_not_offered(ask: Visitor, page: str) -> None:
     assert "HTTP_UPGRADE" not in answer.seen
     prior = ask.stranger.curl("--http2-prior-knowledge", "http://example.com/")
     assert prior.rc != 0
-
-
-POST = b"POST / HTTP/1.1\r\nHost: example.com\r\n"
-RAW = {
-    "two hosts": (b"GET / HTTP/1.1\r\nHost: example.com\r\nHost: kiosk.test\r\n\r\n", {400}),
-    "no host": (b"GET / HTTP/1.1\r\n\r\n", {400}),
-    "another host in its address": (b"GET https://kiosk.test/ HTTP/1.1\r\nHost: example.com\r\n\r\n", {400}),
-    "a password in its host": (b"GET / HTTP/1.1\r\nHost: a:b@example.com\r\n\r\n", {400, 421}),
-    "a tunnel": (b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n", {405}),
-    "a star": (b"OPTIONS * HTTP/1.1\r\nHost: example.com\r\n\r\n", {400}),
-    "two lengths": (POST + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde", {400}),
-    "a length with a sign": (POST + b"Content-Length: +5\r\n\r\nabcde", {400}),
-    "a coding nobody knows": (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", {400}),
-    "too long a head": (b"GET / HTTP/1.1\r\nHost: example.com\r\nA: " + b"b" * 17000 + b"\r\n\r\n", {400}),
-}
-
-
-@pytest.mark.parametrize("what", RAW)
-def test_a_request_that_can_be_read_in_two_ways_is_refused_once(host: Machine, what: str) -> None:
-    sent, allowed = RAW[what]
-    [status] = re.findall(rb"HTTP/1\.1 (\d+)", raw(host, sent, 3))
-    assert int(status) in allowed
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"GET / HTTP/1.1\r\nHost: example.com\r\n",
-        b"POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: 9\r\n\r\na",
-    ],
-    ids=["head", "body"],
-)
-def test_a_request_that_does_not_arrive_is_given_up_after_ten_seconds(host: Machine, sent: bytes) -> None:
-    assert raw(host, sent, 9) == b""
-    assert raw(host, sent, 11.5).startswith(b"HTTP/1.1 408")
 
 
 # ---------------------------------------------------------------------- on the host

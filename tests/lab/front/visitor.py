@@ -13,7 +13,8 @@ from ..machine import Machine, Stranger
 HSTS = "max-age=63072000; includeSubDomains"
 ROOM = "/var/www/example.com/public_html/_"
 ECHO = """<?php
-$said = ['cc' => 'Cache-Control', 'hsts' => 'Strict-Transport-Security', 'frame' => 'X-Frame-Options'];
+$said = [
+    'cc' => 'Cache-Control', 'hsts' => 'Strict-Transport-Security', 'frame' => 'X-Frame-Options', 'vary' => 'Vary'];
 foreach ($said as $key => $name)
     if (isset($_GET[$key])) header("$name: $_GET[$key]");
 if (isset($_GET['cookie'])) setcookie('PHPSESSID', 'made');

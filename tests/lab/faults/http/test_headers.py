@@ -17,6 +17,7 @@ LONG = "x" * 9000
 ANSWERS: list[tuple[int, str, str, tuple[str, ...]]] = [
     (200, "PHP", "/front.php", ()),
     (200, "Apache", "/front.css", ()),
+    (200, "PHP, with its own", "/front.php?hsts=max-age%3D1", ()),
     (206, "Varnish", "/front.css", ("-r", "0-1")),
     (301, "PHP", "/front.php?status=301&to", ()),
     (304, "Varnish", "/front.css", ("-H", "If-Modified-Since: {modified}")),
