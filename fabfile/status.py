@@ -16,6 +16,9 @@ from .engine.report import console
 FULL = 90
 """Percent of a disk, of its inodes, or of memory from which on it is a fault."""
 
+UNTENDED = 26
+"""Hours since certificates were last looked after from which on it is a fault: two turns were missed."""
+
 OPEN = {22, 80, 443}
 """What may listen to the world, besides the port that sshd really has."""
 
@@ -35,6 +38,10 @@ iptables -S INPUT 2> /dev/null | grep -q '^-P INPUT DROP' && say 'policy IPv4' D
 ip6tables -S INPUT 2> /dev/null | grep -q '^-P INPUT DROP' && say 'policy IPv6' DROP || say 'policy IPv6' ACCEPT
 if [ -x /usr/local/sbin/gatehouse-renew ]; then
     gatehouse-renew --list 2> /dev/null | while IFS= read -r line; do say certificate "$line"; done
+    # Cron leaves a mark at each of its turns; before the first one, the age is that of its own file.
+    for mark in /var/lib/gatehouse/renew/last /etc/cron.d/gatehouse-renew; do
+        [ ! -e "$mark" ] || { say renewal "$(($(date +%s) - $(stat -c %Y "$mark")))"; break; }
+    done
 fi
 if [ -S /run/haproxy/admin.sock ]; then
     echo 'show stat' | socat - /run/haproxy/admin.sock | awk -F, '
@@ -118,6 +125,12 @@ def _certificate(_: str, line: str) -> Reading:
     return Reading("certificate", domain, f"{disk} days on disk, {wire} on the wire", "" if state in FINE else state)
 
 
+def _renewal(_: str, seconds: str) -> Reading:
+    hours = int(seconds) // 3600
+    fault = "cron does not come: systemctl status cron, journalctl -t gatehouse-renew" if hours >= UNTENDED else ""
+    return Reading("certificate", "renewal", f"looked {hours} hours ago", fault)
+
+
 def _server(_: str, line: str) -> Reading:
     name, _, state = line.partition(" ")
     return Reading("haproxy", name, state, "down" if state.startswith("DOWN") else "")
@@ -147,6 +160,7 @@ JUDGES: dict[str, Callable[[str, str], Reading]] = {
     "unit-failed": _failed,
     "policy": _policy,
     "certificate": _certificate,
+    "renewal": _renewal,
     "frontend": lambda _, line: Reading("haproxy", line.partition(" ")[0], line.partition(" ")[2]),
     "server": _server,
     "pool": _pool,

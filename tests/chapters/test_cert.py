@@ -169,8 +169,10 @@ def test_a_failing_name_does_not_end_a_bootstrap_and_cron_is_there_before(host: 
 def test_cron_calls_every_hour_as_root_and_leaves_a_trace(host: Recorded) -> None:
     text = contents(host.after(cert.schedule))["/etc/cron.d/gatehouse-renew"]
     (line,) = [line for line in text.splitlines() if re.match(r"[\d*]", line)]
+    (boot,) = [line for line in text.splitlines() if line.startswith("@reboot ")]
 
     assert "0 * * * * root gatehouse-renew --cron 2>&1 | logger -t gatehouse-renew" == line
+    assert "@reboot root sleep 60; gatehouse-renew --cron 2>&1 | logger -t gatehouse-renew" == boot
     assert text.endswith("\n")
     assert "PATH=/usr/local/sbin:" in text
 
@@ -221,10 +223,10 @@ def test_a_bad_row_is_exit_code_1_and_the_table_is_whole(capsys: pytest.CaptureF
 
 
 def test_due_is_no_fault_but_what_visitors_would_notice_is() -> None:
-    states = ("ok", "due", "failed", "missing", "broken", "expired", "differs", "unserved")
+    states = ("ok", "due", "late", "failed", "missing", "broken", "expired", "differs", "unserved")
     rows = [Certificate("vps", "a.test", 1, 1, "", state, "") for state in states]
 
-    assert [False, False, True, True, True, True, True, True] == [row.bad for row in rows]
+    assert [False, False, True, True, True, True, True, True, True] == [row.bad for row in rows]
 
 
 @pytest.mark.parametrize("typed", ["münchen.de", "xn--mnchen-3ya.de", "XN--MNCHEN-3YA.DE."])

@@ -27,7 +27,7 @@ DAY = timedelta(days=1)
 def key(kind: str) -> Key:
     """A private key of the kind, one per session: making them is the slow part. `ec256-other` is a second one."""
     if kind.startswith("rsa"):
-        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        return rsa.generate_private_key(public_exponent=65537, key_size=int(kind.removeprefix("rsa")))
     return ec.generate_private_key(ec.SECP384R1() if kind == "ec384" else ec.SECP256R1())
 
 
@@ -77,9 +77,17 @@ class Authority:
     def intermediate(self) -> x509.Certificate:
         return self._certificate(f"{self.name} intermediate", f"{self.name} root", ca=True)
 
-    def issue(self, *names: str, age: timedelta = DAY / 2, left: timedelta = 89.5 * DAY, kind: str = "ec256") -> Pair:
-        """A certificate for the names, `age` old, with `left` to go."""
-        leaf = self._certificate("", f"{self.name} intermediate", names=names, age=age, left=left, kind=kind)
+    def issue(
+        self,
+        *names: str,
+        age: timedelta = DAY / 2,
+        left: timedelta = 89.5 * DAY,
+        kind: str = "ec256",
+        authority: bool = False,
+    ) -> Pair:
+        """A certificate for the names, `age` old, with `left` to go; `authority`: it may sign others."""
+        issuer = f"{self.name} intermediate"
+        leaf = self._certificate("", issuer, names=names, age=age, left=left, kind=kind, authority=authority)
         return Pair(pem(leaf), pem(self.intermediate), pem(key(kind)))
 
     def forge(self, name: str) -> Pair:
@@ -99,6 +107,7 @@ class Authority:
         *,
         names: Sequence[str] = (),
         ca: bool = False,
+        authority: bool = False,
         age: timedelta = timedelta(days=1),
         left: timedelta = 900 * DAY,
         kind: str = "ec256",
@@ -113,7 +122,7 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - age)
             .not_valid_after(now + left)
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.BasicConstraints(ca=ca or authority, path_length=None), critical=True)
         )
         if names:
             sans = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])

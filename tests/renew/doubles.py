@@ -30,6 +30,7 @@ for said in "$here/$domain.says.once" "$here/$domain.says" "$here/lego.says"; do
     case $said in *.once) rm "$said" ;; esac
     exit 1
 done
+[ ! -e "$here/lego.dies" ] || kill -9 $$
 mkdir -p "$path/certificates"
 for kind in crt key; do
     from=$here/$domain.$kind
@@ -46,7 +47,7 @@ case $* in
     'is-active --quiet haproxy') [ ! -e "$here/haproxy-is-down" ] ;;
     'reload haproxy')
         echo reload >>"$here/calls"
-        [ ! -e "$here/haproxy-refuses" ] || exit 1
+        haproxy -c -f "$GATEHOUSE_ROOT/etc/haproxy/haproxy.cfg" >/dev/null || exit 1
         rm -rf "$here/memory" && cp -R "$GATEHOUSE_ROOT/etc/haproxy/certs" "$here/memory"
         ;;
     *) exit 2 ;;
@@ -57,10 +58,15 @@ esac
 HAPROXY = """
 here=$GATEHOUSE_ROOT/double
 case $3 in
-    */haproxy.cfg) refused=$here/haproxy-refuses ;;
-    *) refused=$here/haproxy-dislikes ;;
+    */haproxy.cfg) refused=$here/haproxy-refuses shelf=$GATEHOUSE_ROOT/etc/haproxy/certs ;;
+    *) refused=$here/haproxy-dislikes shelf=$(sed -n 's/.* crt //p' "$3") ;;
 esac
-[ -e "$refused" ] || exit 0
+if [ ! -e "$refused" ]; then
+    bad=$(grep -rL --exclude='*.key' 'BEGIN CERTIFICATE' "$shelf")
+    [ -n "$bad" ] || exit 0
+    echo "[ALERT]    (42) : config : unable to load certificate from file '$bad'."
+    exit 1
+fi
 echo "[NOTICE]   (42) : haproxy version is 3.0"
 echo "[ALERT]    (42) : config : $(cat "$refused")"
 exit 1
@@ -95,6 +101,15 @@ SLEEP = """
 echo "$1" >>"$GATEHOUSE_ROOT/double/slept"
 """
 
+# getent, hostname: DNS knows every name but those that a test says; they point here, or where `points-NAME` says.
+GETENT = """
+[ ! -e "$GATEHOUSE_ROOT/double/unknown-$2" ] || exit 2
+cat "$GATEHOUSE_ROOT/double/points-$2" 2>/dev/null || echo '192.0.2.1 STREAM'
+"""
+HOSTNAME = """
+echo '192.0.2.1 2001:db8::1 '
+"""
+
 # sync: a test has no use for the disk's own pace.
 SYNC = "exec test -e $1\n"
 
@@ -105,7 +120,7 @@ def install(directory: Path) -> None:
     assert openssl is not None
     doubles = {
         "lego": LEGO, "systemctl": SYSTEMCTL, "haproxy": HAPROXY, "socat": SOCAT, "openssl": OPENSSL, "sleep": SLEEP,
-        "sync": SYNC,
+        "sync": SYNC, "getent": GETENT, "hostname": HOSTNAME,
     }  # fmt: skip
     directory.mkdir()
     for name, text in doubles.items():

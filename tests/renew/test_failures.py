@@ -181,13 +181,91 @@ def test_the_limit_of_the_ca_binds_a_person_too_until_it_says(place: Place) -> N
     assert len(place.orders()) == 2
 
 
-def test_a_limit_on_the_account_stops_the_others_and_one_without_a_date_lasts_a_day(place: Place) -> None:
+def test_a_limit_on_all_stops_the_others_in_later_runs_too(place: Place, ca: Authority) -> None:
     place.ask("a.test")
     place.ask("b.test")
     place.switch("lego.says", _limited("too many new orders (300) from this account in the last 3h0m0s"))
     run = place.run()
     assert run.reasons["b.test"].startswith("not tried: the CA limits us: too many new orders (300)")
-    assert (len(place.orders()), round(_back_off(place)[1] / 3600)) == (1, 24)
+    (place.double / "lego.says").unlink()
+    place.deliver(ca.issue("a.test"), "a.test")
+    place.deliver(ca.issue("b.test"), "b.test")
+    for words in ((), ("b.test",), ("--force", "b.test")):
+        assert place.run(*words).outcomes["b.test"] == "waits"
+    assert len(place.orders()) == 1
+    _time_passes(place)
+    assert place.run().outcomes == {"a.test": "issued", "b.test": "issued"}
+
+
+@pytest.mark.parametrize("detail", ["Service busy; retry later.", "too many registrations for this IP"])
+def test_a_limit_that_is_not_one_of_names_is_one_of_all(detail: str, place: Place) -> None:
+    for domain in ("a.test", "b.test"):
+        place.ask(domain)
+    place.switch("lego.says", _limited(detail))
+    place.run()
+    assert len(place.orders()) == 1
+
+
+def test_a_limit_without_a_date_lasts_1_2_4_days_then_a_week(place: Place) -> None:
+    place.ask("a.test")
+    place.switch("lego.says", _limited("too many certificates (5) already issued for this exact set"))
+    for days in (1, 2, 4, 7, 7):
+        place.run()
+        assert round(_back_off(place)[1] / 86400) == days
+        assert place.run().outcomes == {"a.test": "waits"}
+        _time_passes(place)
+
+
+def test_a_name_that_dns_does_not_know_is_not_ordered_unless_a_person_says_so(place: Place, ca: Authority) -> None:
+    place.ask("a.test", "www.a.test")
+    place.switch("unknown-www.a.test")
+    place.deliver(ca.issue("a.test", "www.a.test"))
+    run = place.run()
+    assert (run.code, place.orders()) == (1, [])
+    assert run.reasons["a.test"].startswith("DNS knows no address of www.a.test, so nothing was asked of the CA; next")
+    assert _back_off(place)[0] == 1
+    assert place.run("a.test").outcomes == {"a.test": "issued"}
+
+
+def test_with_dns_down_it_is_the_ca_that_cannot_be_found(place: Place, ca: Authority) -> None:
+    place.ask("a.test")
+    for name in ("a.test", "ca.test"):
+        place.switch(f"unknown-{name}")
+    place.switch("lego.says", f"{NO_CLIENT}dial tcp: lookup ca.test on 192.0.2.53:53: server misbehaving\n")
+    assert place.run().reasons["a.test"].startswith("the CA does not answer: dial tcp: lookup ca.test")
+
+
+def test_where_dns_points_is_told_when_it_is_not_here(place: Place) -> None:
+    place.ask("a.test", "www.a.test")
+    place.switch("lego.says", SAYINGS["elsewhere"][0])
+    place.switch("points-a.test", "192.0.2.1 STREAM\n192.0.2.7 STREAM\n192.0.2.7 DGRAM\n2001:db8::7 STREAM\n")
+    told = place.run().reasons["a.test"]
+    assert "; DNS has 192.0.2.7, 2001:db8::7, and this host is 192.0.2.1 2001:db8::1; next try" in told
+
+
+def test_a_lego_that_was_killed_is_told_as_such(place: Place) -> None:
+    place.ask("a.test")
+    place.switch("lego.dies")
+    assert place.run().reasons["a.test"].startswith("lego was killed (signal 9)")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"acme: error: 400 :: POST :: {CA} :: {URN}malformed :: JWS verification error",
+        "Could not parse file for account ops@site.test: unexpected end of JSON input",
+        "Could not load account for ops@site.test. Registration is nil: no account",
+        "Could not load RSA private key from file /etc/lego/accounts/keys/ops@site.test.key: unknown private key type",
+    ],
+)
+def test_an_account_that_is_half_lost_is_made_anew_once(said: str, place: Place, ca: Authority) -> None:
+    place.ask("a.test")
+    account = place.inbox / "accounts/ca.test/ops@site.test"
+    account.mkdir(parents=True)
+    place.switch("a.test.says.once", f"{STAMP}{said}\n")
+    place.deliver(ca.issue("a.test"))
+    assert place.run().outcomes == {"a.test": "issued"}
+    assert (account.exists(), len(place.orders())) == (False, 2)
 
 
 def test_an_account_that_the_ca_forgot_is_made_anew_once(place: Place, ca: Authority) -> None:

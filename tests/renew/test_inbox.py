@@ -53,7 +53,12 @@ CORPUS: dict[str, tuple[Bad, str]] = {
     ),
     "half-key": (lambda ca, name: replace(ca.issue(name), key=ca.issue(name).key[:90]), "the key cannot be read"),
     "locked": (lambda ca, name: replace(ca.issue(name), key=encrypted()), "the key is encrypted"),
-    "reversed": (_reversed, "the key is not the one of the certificate"),
+    "reversed": (_reversed, "the first certificate is one of a CA; the one of the site must come first"),
+    "authority": (
+        lambda ca, name: ca.issue(name, authority=True),
+        "the first certificate is one of a CA; the one of the site must come first",
+    ),
+    "weak": (lambda ca, name: ca.issue(name, kind="rsa1024"), "its key is rsa1024, ec256 was asked for"),
     "chainless": (lambda ca, name: replace(ca.issue(name), chain=b""), "the intermediate certificate is missing"),
     "tangled": (_tangled, "the chain is out of order"),
     "self": (lambda ca, name: ca.alone(name), "the certificate is signed by itself"),

@@ -10,11 +10,12 @@ from .conftest import Place
 
 
 def test_the_list_compares_disk_and_wire(place: Place, ca: Authority) -> None:
-    for domain in ("ok.test", "due.test", "differs.test", "missing.test", "broken.test", "expired.test"):
+    for domain in ("ok.test", "due.test", "late.test", "differs.test", "missing.test", "broken.test", "expired.test"):
         place.ask(domain)
     place.shelve("00-default", default := ca.issue("default.invalid"))
     place.shelve("ok.test", ok := ca.issue("ok.test"))
-    place.shelve("due.test", ca.issue("due.test", age=80 * DAY, left=9.5 * DAY))
+    place.shelve("due.test", ca.issue("due.test", age=65 * DAY, left=25.5 * DAY))
+    place.shelve("late.test", ca.issue("late.test", age=80 * DAY, left=9.5 * DAY))
     place.shelve("differs.test", ca.issue("differs.test", left=12.5 * DAY))
     place.shelve("differs.test", ca.issue("differs.test"), served=False)
     place.shelve("broken.test", ca.issue("broken.test")).write_bytes(ok.leaf + ca.issue("x", kind="ec384").key)
@@ -22,11 +23,11 @@ def test_the_list_compares_disk_and_wire(place: Place, ca: Authority) -> None:
     run = place.run("--list")
     rows = {line[0]: line[1:] for line in run.lines}
     assert {name: row[4] for name, row in rows.items()} == {
-        "ok.test": "ok", "due.test": "due", "differs.test": "differs", "missing.test": "missing",
+        "ok.test": "ok", "due.test": "due", "late.test": "late", "differs.test": "differs", "missing.test": "missing",
         "broken.test": "broken", "expired.test": "expired",
     }  # fmt: skip
     assert {name: row[:2] for name, row in rows.items() if name != "broken.test"} == {
-        "ok.test": ("89", "89"), "due.test": ("9", "9"), "differs.test": ("89", "12"), "missing.test": ("-", "89"),
+        "ok.test": ("89", "89"), "due.test": ("25", "25"), "late.test": ("9", "9"), "differs.test": ("89", "12"), "missing.test": ("-", "89"),
         "expired.test": ("-2", "-2"),
     }  # fmt: skip
     not_after, lifetime, _, on_disk, on_wire, note = rows["ok.test"][2:]
@@ -80,6 +81,47 @@ def test_cron_waits_within_the_hour_and_is_silent_about_what_is_well(place: Plac
     assert max(pauses) < 3000
     assert len(set(pauses)) > 3
     assert (place.state / "last").exists()
+
+
+def test_a_name_that_browsers_warn_of_does_not_wait_for_the_turn(place: Place, ca: Authority) -> None:
+    slept = place.double / "slept"
+    place.ask("a.test")
+    place.state.mkdir(parents=True)
+    (place.state / "last").write_text("")
+    place.shelve("a.test", ca.issue("a.test", age=90 * DAY, left=-DAY))
+    place.deliver(ca.issue("a.test"))
+    for turn in range(12):  # whatever its hour is
+        (place.etc / "machine-id").write_text(f"{turn}\n")
+        assert place.run("--cron").outcomes["a.test"] in ("issued", "installed")
+        assert int(slept.read_text()) < 60
+        slept.unlink()
+        (place.shelf / "a.test.pem").unlink()
+    (place.state / "a.test.failed").write_text(f"count=1\nnext={int(time.time()) + 3600}\nkind=name\nwhy=no\n")
+    (place.etc / "machine-id").write_text(f"{_not_its_turn(place)}\n")
+    assert place.run("--cron").lines == []
+    assert not slept.exists()
+
+
+def _not_its_turn(place: Place) -> int:
+    """A machine-id whose hour is neither this one nor the next."""
+    hour = time.localtime().tm_hour % 12
+    for number in range(100):
+        (place.etc / "machine-id").write_text(f"{number}\n")
+        turn = int(place.run("--turn", porcelain=False).lines[0][0].split()[0])
+        if turn not in (hour, (hour + 1) % 12):
+            return number
+    raise AssertionError
+
+
+def test_a_site_that_left_starts_no_run(place: Place, ca: Authority) -> None:
+    place.ask("a.test")
+    place.shelve("a.test", ca.issue("a.test"))
+    place.state.mkdir(parents=True)
+    (place.state / "last").write_text("")
+    (place.state / "gone.test.failed").write_text("count=4\nnext=1\nkind=name\nwhy=no\n")
+    (place.etc / "machine-id").write_text(f"{_not_its_turn(place)}\n")
+    assert place.run("--cron").lines == []
+    assert not (place.double / "slept").exists()
 
 
 def test_cron_runs_twice_a_day_and_between_only_for_a_try_whose_time_has_come(place: Place) -> None:

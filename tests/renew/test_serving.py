@@ -61,6 +61,38 @@ def test_once_haproxy_reloads_again_they_are_installed_without_a_new_order(refus
     assert len(refused.orders()) == 2
 
 
+def test_a_bad_file_on_the_shelf_does_not_keep_the_others_from_being_served(place: Place, ca: Authority) -> None:
+    place.ask("a.test")
+    place.ask("bad.test")
+    place.deliver(ca.issue("a.test"), "a.test")
+    place.switch("bad.test.says", "no\n")
+    place.shelve("bad.test", ca.issue("bad.test")).write_text("half a PEM\n")
+    (place.shelf / "README").write_text("do not touch\n")
+    (place.shelf / "other.key").write_text("HAProxy passes over it\n")
+    (place.state / "former").mkdir(parents=True)
+    (place.state / "former/bad.test.pem").write_bytes(former := ca.issue("bad.test", age=80 * DAY, left=9 * DAY).pem)
+    run = place.run()
+    assert run.outcomes == {"a.test": "issued", "bad.test": "failed", "README": "refused"}
+    (text,) = [line[2] for line in run.lines if line[:2] == ("refused", "bad.test")]
+    assert text.startswith("put aside (it is in ")
+    assert text.endswith("; the one before is back")
+    assert run.code == 1
+    assert place.served("bad.test") == (place.shelf / "bad.test.pem").read_bytes() == former
+    assert {path.name for path in (place.state / "aside").iterdir()} == {"bad.test.pem", "README"}
+    assert (place.shelf / "other.key").exists()
+
+
+def test_before_a_start_there_is_a_default_and_nothing_that_haproxy_does_not_take(place: Place, ca: Authority) -> None:
+    place.switch("haproxy-is-down")
+    first = place.run("--ready")
+    assert first.outcomes == {"00-default": "issued"}
+    (place.shelf / "torn.test.pem").write_text("-----BEGIN CERT")
+    assert place.run("--ready").outcomes == {"00-default": "kept", "torn.test": "refused"}
+    assert [path.name for path in place.shelf.iterdir()] == ["00-default.pem"]
+    again = place.run("--ready")
+    assert (again.code, again.lines) == (0, [])
+
+
 def test_a_certificate_that_visitors_are_not_shown_is_a_failure(place: Place, ca: Authority) -> None:
     place.ask("a.test")
     place.shelve("other.test", ca.issue("a.test", "other.test"))
