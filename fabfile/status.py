@@ -127,8 +127,7 @@ def _certificate(_: str, line: str) -> Reading:
 
 def _renewal(_: str, seconds: str) -> Reading:
     hours = int(seconds) // 3600
-    fault = "cron does not come: systemctl status cron, journalctl -t gatehouse-renew" if hours >= UNTENDED else ""
-    return Reading("certificate", "renewal", f"looked {hours} hours ago", fault)
+    return Reading("certificate", "renewal", f"{hours} hours ago", "cron is not coming" if hours >= UNTENDED else "")
 
 
 def _server(_: str, line: str) -> Reading:

@@ -222,7 +222,7 @@ def test_a_name_that_dns_does_not_know_is_not_ordered_unless_a_person_says_so(pl
     place.deliver(ca.issue("a.test", "www.a.test"))
     run = place.run()
     assert (run.code, place.orders()) == (1, [])
-    assert run.reasons["a.test"].startswith("DNS knows no address of www.a.test, so nothing was asked of the CA; next")
+    assert run.reasons["a.test"].startswith("DNS tells no address of www.a.test, so nothing was asked of the CA; next")
     assert _back_off(place)[0] == 1
     assert place.run("a.test").outcomes == {"a.test": "issued"}
 

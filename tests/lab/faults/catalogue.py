@@ -68,17 +68,25 @@ FAULTS = {
     "F-43": Fault("a site's file vanishes or gets another name", "no data goes; it is told"),
     "F-44": Fault("a secret that is empty, a placeholder, or readable by all", "refused"),
     # certificates
-    "F-45": Fault("the CA is down", "the old certificate serves; exit 1; the next try is told; then it heals"),
-    "F-46": Fault("the CA says: too many, come back later", "no order before that; other sites go on"),
+    "F-45": Fault(
+        "the CA is down, silent, or DNS is", "the old certificate serves; exit 1; the next try is told; then it heals"
+    ),
+    "F-46": Fault(
+        "the CA says: too many, come back later",
+        "no order before that, in no run; other sites go on, unless the limit is on all",
+    ),
     "F-47": Fault("the challenge cannot succeed", "said so, at most one try a wait; others go on"),
     "F-48": Fault("the order fails after the key was made", "the old pair stays, byte for byte"),
-    "F-49": Fault("twelve kinds of bad PEM", "each refused with its reason; the old one serves"),
+    "F-49": Fault(
+        "eighteen kinds of bad PEM, in lego's directory and in HAProxy's",
+        "each refused with its reason; the old one serves; HAProxy reloads and starts",
+    ),
     "F-50": Fault("lego is killed between certificate and key", "the pair is refused; the next run mends it"),
     "F-51": Fault("the reload fails once", "the next tick loads it"),
     "F-52": Fault("everything has expired, or there is nothing yet", "the front starts; it heals unattended"),
     "F-53": Fault("200 sites are due at once", "one order at a time; hosts are spread over the day"),
     "F-54": Fault("the CA account is lost", "registered anew; only what is due is ordered"),
-    "F-55": Fault("cron was off, or its lock was left", "the next tick does it; age is told by `status`"),
+    "F-55": Fault("cron or the host was off, or its lock was left", "the next tick does it; age is told by `status`"),
     "F-56": Fault("lifetimes of 6, 45 and 64 days", "due at a third, under ten days at half"),
     # exposure and lock-out
     "F-57": Fault("rules that drop SSH", "the host lets the operator in by itself within 90 s"),
