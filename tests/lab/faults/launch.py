@@ -26,8 +26,9 @@ from fabric.main import program
 
 from fabfile.engine import access, remote, script
 
-# The tools that change something, and have names that a shell function can have.
-COMMANDS = "apt_get chmod chown cp etckeeper git install ln mkdir mv rm rmdir sync systemctl tar touch useradd usermod"
+# Tools that change something, before each of which it is worth to die; and those that take long enough to die in.
+COMMANDS = "chmod chown cp install ln mv rmdir systemctl touch usermod"
+LONG = "etckeeper git useradd"
 
 DIE = "pkill -KILL -s 0"  # all of the visit's session: user's shell, sudo, session.sh, run and what it started
 
@@ -40,13 +41,13 @@ op() {
 }
 """
 
-EVERY = """
-point() {
+EVERY = r"""
+new() {
     where="$doing: $*"
-    ! grep -qxF -- "$where" /run/killing/points || return 0
-    printf '%s\\n' "$where" >> /run/killing/points
-    DIE
+    ! grep -qxF -- "$where" /run/killing/points || return
+    printf '%s\n' "$where" >> /run/killing/points
 }
+point() { ! new "$@" || DIE; }
 doing= point=0 said=0
 op() { told_op "$@"; doing=$* point=0 said=0; point begins; }
 say() {
@@ -56,6 +57,14 @@ say() {
 }
 """
 WRAP = 'NAME() { point=$((point + 1)); point "$point NAME"; command NAME "$@"; }\n'
+WITHIN = """
+NAME() {
+    point=$((point + 1))
+    point "$point NAME"
+    ! new "within $point NAME" || { { sleep 0.04; DIE; } & }
+    command NAME "$@"
+}
+"""
 
 
 def with_prelude(more: str, *replaced: str) -> None:
@@ -98,6 +107,7 @@ def main(how: str, *rest: str) -> None:
         with_prelude(HOST, "op")
     elif how == "every":
         wraps = "".join(WRAP.replace("NAME", name) for name in COMMANDS.split())
+        wraps += "".join(WITHIN.replace("NAME", name) for name in LONG.split())
         with_prelude(EVERY + wraps, "op", "say")
     words = rest if how == "every" else rest[1:]
     program.run(["fab", *words])

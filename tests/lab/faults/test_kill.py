@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ..conftest import Bare
 from ..lab import Lab
 from ..machine import CHECKOUT, Machine, Stranger
 from .load import load
@@ -66,21 +67,22 @@ class Worn:
         self.machine.check("mkdir -p /run/killing; cd /run/killing; echo 0 > began; echo 0 > at")
         return name
 
-    def launch(self, *how: str, task: str = "bootstrap") -> subprocess.CompletedProcess[str]:
-        """A run of `fab` that the launcher kills, as it is told."""
-        config = str(self.place / "ssh_config")
-        return subprocess.run(
-            [sys.executable, "-m", "tests.lab.faults.launch", *how, "-S", config, "-H", self.machine.name, task],
-            cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=580,
-        )  # fmt: skip
-
     def operations(self) -> list[str]:
         """What a whole run does, operation by operation."""
         log = self.place / "operations"
         log.unlink(missing_ok=True)
-        done = self.launch("watch", str(log))
+        done = launch(self.machine, self.place, "watch", str(log))
         assert 0 == done.returncode, done.stdout + done.stderr
         return log.read_text().splitlines()
+
+
+def launch(machine: Machine, place: Path, *how: str, task: str = "bootstrap") -> subprocess.CompletedProcess[str]:
+    """A run of `fab` that is killed as it is told (see launch.py)."""
+    words = [*how, "-S", str(place / "ssh_config"), "-H", machine.name, task]
+    return subprocess.run(
+        [sys.executable, "-m", "tests.lab.faults.launch", *words],
+        cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=580,
+    )  # fmt: skip
 
 
 def run(machine: Machine, place: Path | None = None, task: str = "bootstrap") -> subprocess.CompletedProcess[str]:
@@ -126,7 +128,7 @@ def kill_at(worn: Worn, stranger: Stranger, seen: Seen, step: int, first: int = 
             for side in ("host", "laptop"):
                 name = worn.wear()
                 worn.machine.check(f"echo {number} > /run/killing/at")
-                died = worn.launch(side, str(number))
+                died = launch(worn.machine, worn.place, side, str(number))
                 what = f"{side} at {number} of {total}, {operations[number - 1]}"
                 assert {"host": 1, "laptop": -signal.SIGKILL}[side] == died.returncode, what + died.stdout + died.stderr
                 print(what, flush=True)
@@ -136,7 +138,7 @@ def kill_at(worn: Worn, stranger: Stranger, seen: Seen, step: int, first: int = 
     assert [] == visitors.failed
     assert visitors.asked > 100
     every = "each" if step == 1 else f"{len(killed) // 2} of them"
-    seen(f"{total} operations, killed at {every}, on the host and on the laptop: all {len(killed)} converged; {visitors}")
+    seen(f"{total} operations, killed at {every}, on host and laptop: all {len(killed)} converged; {visitors}")
 
 
 @pytest.mark.fault("F-01")
@@ -148,3 +150,25 @@ def test_f01_killed_at_some_operations(worn: Worn, stranger: Stranger, seen: See
 @pytest.mark.fault("F-01")
 def test_f01_killed_at_every_operation(worn: Worn, stranger: Stranger, seen: Seen) -> None:
     kill_at(worn, stranger, seen, step=1)
+
+
+@pytest.mark.demand
+@pytest.mark.fault("F-01")
+def test_f01_a_bootstrap_that_is_killed_all_the_way(lab: Lab, bare: Bare, stranger: Stranger, seen: Seen) -> None:
+    """From a bare host on: each run is killed a little later than any before, within operations too, until one ends."""
+    host = bare()
+    host.check("mkdir /run/killing; : > /run/killing/points")
+    points = 0
+    with lab.pointing(host):
+        while (died := launch(host, lab.directory, "every")).returncode:
+            killed = host.check("cat /run/killing/points").splitlines()
+            assert len(killed) > points, died.stdout + died.stderr
+            points = len(killed)
+            print(killed[-1], flush=True)
+        converges(host)
+        assert serves(stranger, host, "example.com")
+    host.check("echo >> /etc/haproxy/haproxy.cfg")
+    converges(host)
+    left = "ls -d /etc/.git/*.lock; find /etc /usr/local /var/www -name '.gatehouse.*'; dpkg --audit; true"
+    assert "" == host.check(left)
+    seen(f"a bare host's bootstrap, killed at {points} points in succession, converged")
