@@ -16,6 +16,7 @@ from ..conftest import Bare
 from ..lab import Lab
 from ..machine import CHECKOUT, Machine, Stranger
 from .load import load
+from .terminal import Terminal
 
 Seen = Callable[[str], None]
 
@@ -172,3 +173,108 @@ def test_f01_a_bootstrap_that_is_killed_all_the_way(lab: Lab, bare: Bare, strang
     left = "ls -d /etc/.git/*.lock; find /etc /usr/local /var/www -name '.gatehouse.*'; dpkg --audit; true"
     assert "" == host.check(left)
     seen(f"a bare host's bootstrap, killed at {points} points in succession, converged")
+
+
+# ---------------------------------------------------------------------- Ctrl-C
+
+HOLD = b"""use Fcntl;
+open(my $lock, "+>", "/var/lib/dpkg/lock-frontend") or die;
+fcntl($lock, F_SETLK, pack("ssx4qql", F_WRLCK, 0, 0, 0, 0)) or die;
+sleep 1 while -e "/run/hold";
+"""
+INSTALL = "install libnss-myhostname"
+AFTER = "/etc/sysctl.d/60-gatehouse.conf"
+
+
+@pytest.fixture
+def installing(vps: Machine) -> Iterator[Callable[[], None]]:
+    """A package and a later file are missing, and the installation takes until the returned function is called."""
+    vps.check(f"dpkg --purge libnss-myhostname; rm {AFTER}")
+    vps.put({"/run/hold.pl": HOLD})
+    vps.check("touch /run/hold; setsid perl /run/hold.pl > /dev/null 2>&1 < /dev/null & sleep 0.5")
+
+    def release() -> None:
+        vps.check("rm -f /run/hold")
+
+    yield release
+    vps.check("rm -f /run/hold /run/hold.pl")
+    converges(vps)
+
+
+def free(machine: Machine, seconds: float) -> bool:
+    """Whether the host's lock gets free within so many seconds."""
+    return machine.exec(f"flock -w {seconds} /run/gatehouse.lock true").rc == 0
+
+
+def installed(machine: Machine) -> bool:
+    return "install ok installed" in machine.exec("dpkg -s libnss-myhostname").out
+
+
+@pytest.mark.fault("F-04")
+def test_f04_ctrl_c_once_finishes_the_operation(vps: Machine, installing: Callable[[], None], seen: Seen) -> None:
+    fab = Terminal(vps, "bootstrap")
+    fab.wait_for(INSTALL)
+    fab.interrupt()
+    fab.wait_for(f"stopping: vps finishes this first: {INSTALL}", 5)
+    assert fab.program.poll() is None
+    installing()
+
+    assert 130 == fab.end(), fab.shown
+
+    assert free(vps, 0)
+    assert installed(vps)
+    assert 1 == vps.exec(f"test -e {AFTER}").rc
+    assert "what was done stands, nothing more was begun" in fab.shown
+    assert "next: fab -H vps bootstrap" in fab.shown
+    assert "1 stopped" in fab.shown
+    assert "" == vps.check("git -C /etc status --porcelain | grep -v sysctl.d || true")
+    seen("once: the installation ended, nothing after it was begun, exit 130, the lock free at once")
+
+
+@pytest.mark.fault("F-04")
+def test_f04_ctrl_c_twice_leaves_at_once(vps: Machine, installing: Callable[[], None], seen: Seen) -> None:
+    fab = Terminal(vps, "bootstrap")
+    fab.wait_for(INSTALL)
+    fab.interrupt()
+    fab.wait_for("Ctrl-C again")
+    fab.interrupt()
+    began = time.monotonic()
+
+    assert 130 == fab.end(), fab.shown
+
+    took = time.monotonic() - began
+    assert took < 5
+    assert "left at once: vps ends by itself what it is at" in fab.shown
+    assert not free(vps, 0)
+    assert not installed(vps)
+    installing()
+    assert free(vps, 60)
+    assert installed(vps)
+    assert 1 == vps.exec(f"test -e {AFTER}").rc
+    seen(f"twice: gone after {took:.1f} s, the host ended the installation by itself and began nothing more")
+
+
+# ---------------------------------------------------------------------- a reboot
+
+
+@pytest.mark.fault("F-12")
+def test_f12_a_reboot_under_a_run(
+    vps: Machine, stranger: Stranger, installing: Callable[[], None], seen: Seen
+) -> None:
+    fab = Terminal(vps, "bootstrap")
+    fab.wait_for(INSTALL)
+    began = time.monotonic()
+    vps.restart()
+
+    assert 1 == fab.end(), fab.shown
+    assert "the connection to vps broke" in fab.shown
+    assert "then type the same again" in fab.shown
+    end = time.monotonic() + 60
+    while not all(serves(stranger, vps, name) for name in ("example.com", "kiosk.co.test")):
+        assert time.monotonic() < end, "the sites do not come back"
+        time.sleep(0.5)
+    down = time.monotonic() - began
+    assert "" == vps.check("systemctl --failed --plain --no-legend")
+    converges(vps)
+    assert installed(vps)
+    seen(f"exit 1, the sites served again by themselves {down:.0f} s after the reboot began, the next run converged")
