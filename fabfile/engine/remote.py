@@ -40,6 +40,9 @@ KEEPALIVE = 15
 DEAD = 60
 """Seconds after which a line that acknowledges nothing is dead; by itself TCP would try for a quarter of an hour."""
 
+BROKEN = (OSError, EOFError, paramiko.SSHException)
+"""How paramiko says that the line is gone."""
+
 
 class _Refuse(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
     """An unknown key stops the connection before anything secret is sent."""
@@ -232,7 +235,7 @@ class Visit:
                     raise Stopped("stopped: what was done stands, nothing more was begun")
                 self._midway = True
                 channel.sendall(f"{len(payload)} {mode} {self.who}\n".encode() + payload)
-        except OSError:
+        except BROKEN:
             self._lost()
         answer = self._answer(tell)
         self._midway = False
@@ -250,16 +253,19 @@ class Visit:
 
     def _open(self) -> paramiko.Channel:
         c = opened(self.connection)
-        channel = c.transport.open_session()
         session = quoted(["sh", "-c", (SHELL / "session.sh").read_text(), "gatehouse"]) + ' "$SSH_CONNECTION"'
-        channel.exec_command(session if c.user == "root" else "sudo -n " + session)
+        try:
+            channel = c.transport.open_session()
+            channel.exec_command(session if c.user == "root" else "sudo -n " + session)
+        except BROKEN as error:
+            raise Unreachable(f"{c.original_host} opens no session: {error}", "type the same again") from None
         threading.Thread(target=self._live, args=(channel,), daemon=True).start()
         return channel
 
     def _live(self, channel: paramiko.Channel) -> None:
         """The signs of life, and the word that stops a program."""
         told = False
-        with suppress(OSError):
+        with suppress(*BROKEN):
             while not channel.closed:
                 stopped = self._now.wait(KEEPALIVE)
                 self._now.clear()
