@@ -106,7 +106,7 @@ def opened(c: Connection) -> Connection:
         raise
     except Problem:
         raise
-    except (OSError, EOFError, paramiko.SSHException) as error:
+    except BROKEN as error:
         reason = getattr(error, "strerror", "") or str(error) or type(error).__name__
         raise Unreachable(f"{name} ({c.host}:{c.port}) cannot be reached: {reason}", f"try: ssh {name}") from None
     _steady(c.transport)
@@ -188,7 +188,7 @@ def offered_key(c: Connection) -> tuple[str, paramiko.PKey]:
             return c.host if c.port == 22 else f"[{c.host}]:{c.port}", transport.get_remote_server_key()
         finally:
             transport.close()
-    except (OSError, EOFError, paramiko.SSHException) as error:
+    except BROKEN as error:
         raise Unreachable(f"{c.host}:{c.port} shows no key: {error}", f"is it up? try: ssh {c.original_host}") from None
 
 
