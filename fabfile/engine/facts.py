@@ -74,6 +74,7 @@ class Facts:
     sshd: dict[str, str] = field(default_factory=dict)
     lists_updated: int = 0
     unproved: bool = False
+    stale: tuple[str, ...] = ()
     audit: str = ""
     reboot_needed: str = ""
     operators: tuple[str, ...] = ()
@@ -100,6 +101,7 @@ class Facts:
         for path, digest in digests.items():
             if path in facts.files:
                 facts.files[path] = _with_digest(facts.files[path], digest)
+        facts.set_aside()
         return facts
 
     def read(self, record: str) -> None:
@@ -143,10 +145,15 @@ class Facts:
         )
         return hashlib.sha256(b"".join(lines)).hexdigest()
 
-    def stale(self) -> list[str]:
-        """Staging places that a killed run left: root's own directories, in none that belongs to a site's user."""
-        places = (path for path, entry in self.files.items() if entry.kind == "d" and STAGING.fullmatch(path))
-        return sorted(path for path in places if all(self.files[up].owner == "root" for up in self._upwards(path)))
+    def set_aside(self) -> None:
+        """Staging places that a killed run left are to be swept up, and no chapter's business.
+
+        Only root's own directories, and in none that belongs to a site's user.
+        """
+        places = [path for path, entry in self.files.items() if entry.kind == "d" and STAGING.fullmatch(path)]
+        self.stale = tuple(path for path in places if all(self.files[up].owner == "root" for up in self._upwards(path)))
+        for path in [path for path in self.files if self.stale and set(self.stale) & set(self._upwards(path))]:
+            del self.files[path]
 
     def _upwards(self, path: str) -> list[str]:
         return [up for up in (path, *map(str, PurePosixPath(path).parents)) if up in self.files]

@@ -347,11 +347,9 @@ class Host:
         assert self._facts is not None
         first = not self._changed and "etckeeper" in self._facts.packages
         before = f"as found before gatehouse {self._run_name()}" if first else ""
-        stale = [] if self._changed else self._facts.stale()
         self._changed = True
-        answer = self._send(script.apply(pending, self._facts, before, stale))
-        for path in stale:
-            self._facts.files.pop(path, None)
+        answer = self._send(script.apply(pending, self._facts, before))
+        self._facts.stale = ()
         if any(isinstance(change, changes.Install | changes.Run) for change in pending):
             self._facts = self._checked(Facts.of(answer.raw))
         else:

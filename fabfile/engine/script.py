@@ -68,16 +68,13 @@ def look() -> Box:
     return Box([". ./look.sh"], {"look.sh": (SHELL / "look.sh").read_bytes()})
 
 
-def apply(changes: Sequence[Change], facts: Facts, before: str = "", stale: Sequence[str] = ()) -> Box:
-    """The script of a step.
-
-    `before` is the message under which /etc is committed as it was found; `stale` are staging places to sweep up.
-    """
+def apply(changes: Sequence[Change], facts: Facts, before: str = "") -> Box:
+    """The script of a step.  `before` is the message under which /etc is committed as it was found."""
     box = _new()
     box.add("memory")
-    if stale:
+    if facts.stale:
         box.add("op", "sweep up what a broken run left")
-        box.add("sweep", *stale)
+        box.add("sweep", *facts.stale)
     if before:
         box.add("op", "keep /etc as it was found")
         box.add("commit", before)

@@ -132,4 +132,10 @@ def test_only_roots_own_staging_places_are_swept() -> None:
     facts = Facts(files={path: File("d", 0o700, owner, owner, 0, "1.0") for path, owner in owners.items()})
     facts.files["/etc/.gatehouse.aLinkFil"] = File("l", 0o777, "root", "root", 0, "1.0", "/etc/ssh")
 
-    assert ["/etc/haproxy/.gatehouse.aB3dE6gH", "/var/www/a.com/.gatehouse.12345678"] == facts.stale()
+    facts.files["/etc/haproxy/.gatehouse.aB3dE6gH/haproxy.cfg"] = File("f", 0o644, "root", "root", 0, "1.0")
+
+    facts.set_aside()
+
+    gone = {"/etc/haproxy/.gatehouse.aB3dE6gH", "/var/www/a.com/.gatehouse.12345678"}
+    assert gone == set(facts.stale)
+    assert owners.keys() - gone | {"/etc/.gatehouse.aLinkFil"} == facts.files.keys()

@@ -156,7 +156,10 @@ def test_a_box_is_a_tar_that_only_root_can_read() -> None:
 
 
 def test_what_a_killed_run_left_is_swept_up_before_anything_else() -> None:
-    box = script.apply([put("/etc/x/f")], known("/etc/x"), "as found", ["/etc/x/.gatehouse.aB3dE6gH"])
+    facts = known("/etc/x")
+    facts.stale = ("/etc/x/.gatehouse.aB3dE6gH",)
+
+    box = script.apply([put("/etc/x/f")], facts, "as found")
 
     assert [["/etc/x/.gatehouse.aB3dE6gH"]] == words(box, "sweep")
     order = [line.split()[0] for line in box.lines]
