@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 import getpass
 import hashlib
+import os
+import shlex
 import socket
 import sys
 import threading
@@ -25,7 +27,7 @@ import six
 from fabric import Config, Connection
 
 from .facts import quoted
-from .problems import ChangedKey, Locked, NoRoot, Problem, Stopped, UnknownKey, Unreachable
+from .problems import ChangedKey, Guarded, Locked, NoRoot, Problem, Stopped, UnknownKey, Unreachable
 from .script import SHELL, Box
 
 # patchwork 1.0.1 looks for the six that invoke 1 carried.
@@ -83,11 +85,25 @@ def connect(host: str, ssh_config: Path | None = None, config: Config | None = N
     return secure(Connection(host, config=config))
 
 
+def _own_keys(c: Connection) -> None:
+    """Raises Guarded for a private key, of this hop or one before it, that others can read; ssh refuses it too."""
+    names = c.connect_kwargs.get("key_filename") or []
+    for path in map(Path, [names] if isinstance(names, str) else names):
+        if path.is_file() and (found := path.stat()).st_uid == os.getuid() and found.st_mode & 0o077:
+            raise Guarded(
+                f"others on this machine can read the private key {path} ({found.st_mode & 0o777:04o})",
+                f"chmod 600 {shlex.quote(str(path))}, if it is still yours alone; else a new key: ssh-keygen",
+            )
+    if isinstance(c.gateway, Connection):
+        _own_keys(c.gateway)
+
+
 def opened(c: Connection) -> Connection:
     """Open the connection, or say in one sentence why that cannot be."""
     if c.is_connected:
         return c
     secure(c)
+    _own_keys(c)
     name = c.original_host
     c.connect_timeout = c.connect_timeout or CONNECT
     try:

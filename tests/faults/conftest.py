@@ -14,7 +14,7 @@ from tests.chapters.recording import Recorded, a_file, contents
 
 # The same examples on every machine, and no file left behind; `many` is for --demand.
 few = settings(database=None, deadline=None, max_examples=40, derandomize=True)
-many = settings(database=None, deadline=None, max_examples=5000, derandomize=True)
+many = settings(database=None, deadline=None, max_examples=2000, derandomize=True)
 
 Written = Callable[..., dict[str, str]]
 

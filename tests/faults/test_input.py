@@ -21,7 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabfile import ns, php
+from fabfile.engine import Guarded
 from fabfile.engine.changes import Run
+from fabfile.engine.problems import Unreachable
+from fabfile.engine.remote import connect, opened
 from fabfile.model import Cache, Fleet, Php, Problem, Refusal, Site, load_fleet, load_sites
 from tests.chapters.recording import Recorded, a_file
 from tests.chapters.recording import site as a_site
@@ -372,6 +375,27 @@ def test_f44_a_key_in_the_bundle_of_the_ca_is_refused(desk: Desk, kind: str) -> 
         load_fleet(desk.path / "fleet.yml")
 
 
+@pytest.mark.fault("F-44")
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_f44_a_private_key_that_others_can_read_is_refused_before_any_connection(tmp_path: Path, mode: int) -> None:
+    """Also that of a hop before the host; paramiko itself would not look."""
+    key = tmp_path / "key"
+    key.write_text("")
+    key.chmod(mode)
+    config = tmp_path / "ssh_config"
+    config.write_text(f"Host vps\nProxyJump door\nHost door\nHostName 127.0.0.1\nPort 9\nIdentityFile {key}\n")
+
+    with pytest.raises(Guarded, match=f"can read the private key {key}") as refused:
+        opened(connect("vps", config))
+    assert refused.value.next_step.startswith(f"chmod 600 {key}")
+    assert 3 == refused.value.exit_code
+
+    key.chmod(0o600)
+    with pytest.raises(Unreachable):
+        opened(connect("vps", config))
+
+
+@pytest.mark.fault("F-44")
 def test_f44_nothing_secret_is_in_git() -> None:
     body = r"PRIVATE KEY-----\\?n?\"?[[:space:]]*$|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|xox[abp]-[0-9A-Za-z-]{20}"
     found = subprocess.run(["git", "grep", "-nIE", "-A1", body], cwd=ROOT, capture_output=True, text=True).stdout
