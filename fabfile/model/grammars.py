@@ -77,7 +77,7 @@ def cookie_name(text: str) -> str:
 
 def php_version(text: str) -> str:
     """`8.4`: the two numbers that Debian's package names hold."""
-    if not re.fullmatch(r"[5-9]\.[0-9]{1,2}", text):
+    if not re.fullmatch(r"[5-9]\.(?:0|[1-9][0-9]?)", text):
         raise Wrong(f"must be a PHP version of two numbers, not {quoted(text)}", "8.4")
     return text
 

@@ -62,7 +62,7 @@ REFUSED: dict[Check, tuple[str, ...]] = {
         "/\u00fc", "/a*", "/" + "a" * 255,
     ),
     grammars.cookie_name: ("", "a b", "a;b", "a=b", "a|b", "a.*", "a\n", "a(", 'a"', "\u00fc", "a" * 129),
-    grammars.php_version: ("", "8", "8.4.1", "8.", "8.x", "8.100", "-8.4", "8.4\n", "4.3", "../8.4", "\uff18.4"),
+    grammars.php_version: ("", "8", "8.4.1", "8.", "8.x", "8.04", "-8.4", "8.4\n", "4.3", "../8.4", "\uff18.4"),
     grammars.https_url: (
         "http://a.com/", "https://", "https://a.com/x?y", "https://a.com/#x", "https://u:p@a.com/", "https://a.com:0/",
         "https://a.com:70000/", "https://a.com/ x", "https://a.com/\n", "https://a.com/$(id)", "file:///etc/passwd",
