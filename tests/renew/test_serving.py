@@ -82,6 +82,18 @@ def test_a_bad_file_on_the_shelf_does_not_keep_the_others_from_being_served(plac
     assert (place.shelf / "other.key").exists()
 
 
+def test_a_default_that_haproxy_does_not_take_is_made_anew(place: Place, ca: Authority) -> None:
+    place.ask("a.test")
+    place.deliver(ca.issue("a.test"), "a.test")
+    (default := place.shelf / "00-default.pem").write_text("half a PEM\n")
+
+    run = place.run()
+
+    assert {"a.test": "issued", "00-default": "issued"} == run.outcomes
+    assert "half" not in default.read_text()
+    assert place.served("a.test") == (place.shelf / "a.test.pem").read_bytes()
+
+
 def test_before_a_start_there_is_a_default_and_nothing_that_haproxy_does_not_take(place: Place, ca: Authority) -> None:
     place.switch("haproxy-is-down")
     first = place.run("--ready")
