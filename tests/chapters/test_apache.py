@@ -66,9 +66,9 @@ def test_every_name_of_a_site_has_one_vhost(subdomains: list[str], aliases: list
 
 
 def uses(host: Recorded, one: Site) -> list[list[str]]:
-    """The arguments of a site's `Use` lines, the last one without its quotes."""
+    """The arguments of a site's `Use` lines but its pool's, the last one without its quotes."""
     text = contents(host.after(apache.vhosts))[f"{apache.VHOSTS}/{one}.conf"]
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    lines = [line for line in text.splitlines() if not line.startswith(("#", "Use Pool "))]
     return [[*line.partition(' "')[0].split(), line.partition(' "')[2].rstrip('"')] for line in lines]
 
 
@@ -77,6 +77,15 @@ def test_a_site_is_one_line(host: Recorded) -> None:
         ["Use", "VHost", "example.com", "3", "example.com", "example-com", "35", "8388608",
          "example.com www.example.com"]
     ] == uses(host, EXAMPLE)
+
+
+def test_a_site_waits_for_its_php_in_a_part_of_apache_s_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for children, most in {1: 9, 5: 13, 500: 16}.items():
+        one = a_site("example.com", php={"children": children})
+        (line,) = re.findall("(?m)^Use Pool .*", contents(Recorded(monkeypatch, one).after(apache.vhosts)).popitem()[1])
+
+        assert f"Use Pool example-com {most}" == line
+        assert most * 16 < 16 * 25
 
 
 def test_a_site_without_php_has_no_pool(host: Recorded) -> None:

@@ -209,6 +209,8 @@ def read_the_vhost(files: dict[str, str], site: Site) -> None:
     """Apache's words: spaces part them, double quotes keep them together."""
     lines = files[f"{apache.VHOSTS}/{site}.conf"].splitlines()
     head, uses = lines[:2], [shlex.split(line, posix=True) for line in lines[2:]]
+    if site.php:
+        assert ["Use", "Pool", site.owner] == uses.pop(0)[:3]
     assert all(line.startswith("# ") and not line.endswith("\\") for line in head)
     assert all("${" not in line and "%{" not in line for line in lines)
     assert [name for use in uses for name in use[-1].split(" ")] == [

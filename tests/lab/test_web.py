@@ -298,60 +298,6 @@ def test_an_htaccess_does_not_loosen_php(corner: Corner, line: str) -> None:
 # ---------------------------------------------------------------------- one site and another
 
 
-def test_links_out_of_the_tree_are_refused_and_links_within_are_not(corner: Corner, theirs: Corner) -> None:
-    theirs.put("page.html", "THEIRS")
-    corner.put("own.html", "MINE")
-    for name, target in {"file": f"{theirs.path}/page.html", "dir": theirs.path, "etc": "/etc/passwd"}.items():
-        as_user(corner.host, A, f"ln -s {target} {corner.path}/{name}")
-    as_user(corner.host, A, f"ln -s own.html {corner.path}/mine")
-
-    assert [403, 403, 403] == [status(corner.ask(path)) for path in ("file", "dir/page.html", "etc")]
-    assert "MINE" == body(corner.ask("mine"))
-
-
-PROBES = {
-    "code": "cat {b}/public_html/_/index.html",
-    "tree": "ls {b}",
-    "uploads": "ls {b}/public_html",
-    "write": "touch {b}/public_html/_/planted",
-    "tmp": "ls {b}/tmp",
-    "mail": "ls {b}/mail",
-    "logs": "ls {b}/log",
-    "error log": "cat {b}/log/php_errors.log",
-    "access log": "cat {b}/log/access_log",
-    "own log, emptied": ": > {a}/log/access_log",
-    "own log directory": "mv {a}/log/access_log {a}/log/x",
-    "own tree, replaced": "mv {a}/public_html {a}/x",
-    "session password": "cat /etc/gatehouse/secrets/sessions/" + B,
-    "session include": "cat /etc/gatehouse/secrets/php/" + B + ".conf",
-    "roster": "cat /etc/gatehouse/sessions/users.acl",
-    "vhosts": "cat /etc/apache2/vhost.d/kiosk.co.test.conf",
-    "socket": "{php} 'exit(@stream_socket_client(\"unix:///run/php/" + B + ".sock\") ? 0 : 1);'",
-    "own socket": "{php} 'exit(@stream_socket_client(\"unix:///run/php/" + A + ".sock\") ? 0 : 1);'",
-    "store without a password": "redis-cli -e -s /run/redis/gatehouse.sock ping",
-    "store by TCP": "redis-cli -e -t 2 ping",
-    "crontab": "ls /var/spool/cron/crontabs/" + B,
-    "shadow": "cat /etc/shadow",
-    "become": "setpriv --reuid " + B + " true",
-    "pool files": "touch /etc/php/{version}/fpm/pool.d/x.conf",
-    "haproxy": "ls /etc/haproxy/certs",
-}
-
-
-def test_a_site_s_shell_gets_at_nothing_of_another_s(host: Machine, theirs: Corner) -> None:
-    """The walls are users and modes: this shell has no open_basedir (F-65)."""
-    version = host.check("ls /etc/php").split()[0]
-    values = {"a": A_ROOT, "b": B_ROOT, "php": f"php{version} -n -r", "version": version}
-
-    got = {
-        name: probe.format(**values)
-        for name, probe in PROBES.items()
-        if as_user(host, A, probe.format(**values) + " > /dev/null 2>&1").rc == 0
-    }
-
-    assert {} == got
-
-
 def test_a_site_s_shell_gets_at_its_own(host: Machine) -> None:
     """The probes above fail for their own reasons, and not because nothing works."""
     for command in (f"ls {A_ROOT}/public_html/_", f"cat {A_ROOT}/log/access_log", f"touch {A_ROOT}/tmp/x", "true"):
@@ -387,32 +333,6 @@ def test_a_session_lasts_and_is_the_site_s_own(host: Machine, corner: Corner, th
     assert "1" == elsewhere.split()[1]
     assert cookie[1] != elsewhere.split()[0]  # an id that a visitor brings is not taken
     assert {"secure", "httponly", "samesite=lax"} <= {part.strip().lower() for part in cookie[0].split(";")}
-
-
-def test_a_site_s_password_opens_its_own_sessions_alone(host: Machine, corner: Corner, theirs: Corner) -> None:
-    theirs.put("count.php", COUNT)
-    session = body(theirs.ask("count.php")).split()[0]
-    corner.put(
-        "rob.php",
-        f"""<?php header('Cache-Control: no-store');
-        parse_str(explode('?', ini_get('session.save_path'))[1], $my);
-        $redis = new Redis(); $redis->connect('/run/redis/gatehouse.sock');
-        $redis->auth([$my['auth']['user'], $my['auth']['pass']]);
-        $redis->setex('{A}:mine', 60, 'x');
-        $said = ['mine' => $redis->get('{A}:mine')];
-        foreach ([['GET', '{B}:{session}'], ['SETEX', '{B}:x', '60', 'y'], ['DEL', '{B}:{session}'], ['KEYS', '*'],
-            ['SCAN', '0'], ['RANDOMKEY'], ['CONFIG', 'GET', '*'], ['ACL', 'LIST'], ['EVAL', 'return 1', '0'],
-            ['FLUSHALL'], ['MONITOR'], ['INFO'], ['CLIENT', 'LIST'], ['DEBUG', 'SLEEP', '0'], ['SHUTDOWN'],
-            ['SELECT', '1'], ['MODULE', 'LIST'], ['SAVE'], ['REPLICAOF', 'NO', 'ONE']] as $words) {{
-            $redis->clearLastError();
-            try {{ $answer = $redis->rawCommand(...$words); }} catch (RedisException $e) {{ $answer = false; }}
-            if ($answer !== false) $said[$words[0]] = $answer;
-        }}
-        echo json_encode($said);""",
-    )
-
-    assert {"mine": "x"} == json.loads(body(corner.ask("rob.php")))
-    assert session == body(theirs.ask("count.php", f"Cookie: PHPSESSID={session}")).split()[0]
 
 
 def test_sessions_survive_a_new_roster(host: Machine, corner: Corner) -> None:
@@ -544,22 +464,6 @@ def test_a_vhost_that_apache_refuses_never_gets_there(host: Machine) -> None:
     finally:
         host.check("mv /etc/apache2/mods-available/macro.load.away /etc/apache2/mods-available/macro.load")
     assert 0 == host.fab("apache").returncode
-
-
-def test_root_follows_no_link_that_a_site_laid(host: Machine, corner: Corner, fleet: Callable[..., Path]) -> None:
-    """F-20: with links at the names that we use, a full run changes nothing outside."""
-    targets = "/etc/passwd /etc/shadow /etc/cron.d"
-    before = host.check(f"sha256sum /etc/passwd /etc/shadow; stat -c '%n %a %U:%G' {targets}; ls -la /etc/cron.d")
-    for name in ("index.html", ".htaccess", "log", "tmp"):
-        as_user(host, A, f"ln -sfn /etc/passwd {corner.path}/{name}")
-    as_user(host, A, f"ln -sfn /etc/cron.d {A_ROOT}/tmp/link; ln -sfn /etc/shadow {A_ROOT}/mail/link")
-    try:
-        _web(host, fleet())
-        host.check("logrotate --force /etc/logrotate.d/gatehouse-sites")
-        after = host.check(f"sha256sum /etc/passwd /etc/shadow; stat -c '%n %a %U:%G' {targets}; ls -la /etc/cron.d")
-        assert before == after
-    finally:
-        as_user(host, A, f"rm -f {A_ROOT}/tmp/link {A_ROOT}/mail/link")
 
 
 def test_nothing_is_left_to_do(host: Machine) -> None:

@@ -97,14 +97,20 @@ FAULTS = {
     "F-62": Fault("inner ports from outside", "refused by binds alone and by the rules alone"),
     "F-63": Fault("an NFS export too wide", "refused", "no NFS on a single host: comes with the split fleet"),
     # isolation and secrets
-    "F-65": Fault("site A reads site B, by PHP and by shell, 25 ways", "25 denials, also without open_basedir"),
+    "F-65": Fault(
+        "site A reaches for site B and for the server, some 60 ways by PHP and by shell",
+        "denied, every one, also without open_basedir",
+    ),
     "F-66": Fault("a link in the document root to B or /etc", "403"),
-    "F-67": Fault("site A takes all workers, CPU, disk", "site B answers, at most three times slower"),
+    "F-67": Fault("site A takes all workers, CPU, memory, disk, connections", "site B answers every visitor"),
     "F-68": Fault("canary secrets through a whole run", "in no argv, environment, log, journal, history or output"),
     "F-69": Fault("modes of secrets and logs", "no secret-bearing file is readable by others"),
     "F-70": Fault("copies of what was there before", "at least as strict as the original"),
     "F-71": Fault("the moment between a socket's birth and its mode", "never connectable by others"),
-    "F-72": Fault("PHP as the web server's user, or writing its own code", "neither"),
+    "F-72": Fault(
+        "PHP as the web server's user, or writing beyond its rooms",
+        "it runs as the site's user, who writes into the site's own tree and nowhere else",
+    ),
     "F-73": Fault("sudo rules too wide", "none are made; what is there is told"),
     # HTTP
     "F-74": Fault("forged client addresses", "every layer sees the real peer"),
