@@ -43,6 +43,10 @@ load_rules() {
 load_rules iptables "$1"
 load_rules ip6tables "$2"
 """
+ANSWER = """
+answer() { for family in v4 v6; do echo "$1 $1/autosave_$family boolean false"; done | debconf-set-selections; }
+patient answer "$1"
+"""
 REVERT = """
 for family in 4 6; do
     tool=iptables; [ "$family" = 4 ] || tool=ip6tables
@@ -125,7 +129,7 @@ def install(c):
     if "iptables-persistent" not in host.facts.packages:
         host.run(
             "answer iptables-persistent",
-            'for family in v4 v6; do echo "$1 $1/autosave_$family boolean false"; done | debconf-set-selections',
+            ANSWER,
             "iptables-persistent",
         )
     host.packages("iptables", "iptables-persistent", "netfilter-persistent")

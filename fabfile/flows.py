@@ -29,8 +29,14 @@ BOOTSTRAP = (
 @flow(help={"json": "print the outcome of every step as JSON"})
 def bootstrap(c, json=False):  # noqa: ARG001  (the engine reads it)
     """From a bare Debian host to one that serves HTTPS sites.  Again: it changes nothing, in about a second."""
-    php.version(Host.of(c))
+    preflight(Host.of(c))
     steps(c, *_wanted(c))
+
+
+def preflight(host: Host) -> None:
+    """What the host itself rules out is refused before anything is touched."""
+    php.version(host)
+    php.fits(host)
 
 
 @query(help={"json": "print every outcome as JSON"})
@@ -44,7 +50,7 @@ def check(c, json=False):  # noqa: ARG001  (the engine reads it)
     """What would `bootstrap` change?  Shows it and touches nothing; exit code 2 when anything would change."""
     host = Host.of(c)
     host.dry = True
-    php.version(host)
+    preflight(host)
     steps(c, *_wanted(c))
     if host.report and any(line.outcome == "would change" for line in host.report.lines):
         raise Exit(code=2)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .engine import Host, task
-from .model import Problem, Refusal, Site
+from .model import Php, Problem, Refusal, Site
+from .model.grammars import byte_count
 
 DEBIAN = {"12": "8.2", "13": "8.4"}
 """The one PHP that each release has, with security support from Debian."""
@@ -194,6 +195,30 @@ def version(host: Host) -> str:
             for site in wrong
         )
     return php
+
+
+def fits(host: Host) -> None:
+    """Refuses sites whose workers alone could ask for more memory than the host has, before anything is touched.
+
+    One site is judged by itself: workers come on demand, the pools together are bounded by FPM's own limits (below).
+    """
+    greedy = [site for site in _served(host) if site.php and _most_mb(site.php) > host.facts.memory_mb > 0]
+    if greedy:
+        raise Refusal(
+            Problem(
+                f"{site} may take {site.php.children} x {site.php.memory_limit} = {_most_mb(site.php)} MB for PHP; "
+                f"{host.name} has {host.facts.memory_mb} MB",
+                key="php.children, php.memory_limit",
+                example=f"children: {max(1, host.facts.memory_mb * site.php.children // _most_mb(site.php) // 2)}",
+            )
+            for site in greedy
+            if site.php
+        )
+
+
+def _most_mb(php: Php) -> int:
+    """Megabytes when every worker takes all that it may."""
+    return php.children * byte_count(php.memory_limit) // 2**20
 
 
 def _check(php: str) -> str:

@@ -25,12 +25,10 @@ OPEN = {22, 80, 443}
 # One script for all layers, each line "KEY<TAB>VALUE"; what is not installed says nothing.
 QUESTION = r"""
 say() { printf '%s\t%s\n' "$1" "$2"; }
-for unit in haproxy varnish apache2 redis-server fail2ban netfilter-persistent cron; do
-    state=$(systemctl is-active "$unit") || :
-    [ "$state" = inactive ] && ! systemctl -q is-enabled "$unit" 2> /dev/null || say "service $unit" "$state"
-done
-for unit in $(systemctl list-units --all --plain --no-legend 'php*-fpm.service' | awk '{ print $1 }'); do
-    say "service ${unit%.service}" "$(systemctl is-active "$unit")"
+php=$(systemctl list-units --all --plain --no-legend 'php*-fpm.service' | awk '{ print $1 }')
+for unit in haproxy varnish apache2 redis-server fail2ban netfilter-persistent cron unattended-upgrades $php; do
+    [ "$(systemctl show -P LoadState "$unit")" = not-found ] ||
+        say "service ${unit%.service}" "$(systemctl show -P ActiveState -P UnitFileState "$unit" | tr '\n' ' ')"
 done
 for unit in $(systemctl list-units --failed --plain --no-legend | awk '{ print $1 }'); do say unit-failed "$unit"; done
 ss -Hltn | awk '{ print $4 }' | sort -u | while read -r local; do say listens "$local"; done
@@ -108,8 +106,15 @@ def _listener(local: str, allowed: set[int]) -> Iterator[Reading]:
         yield Reading("port", port, address, "" if int(port) in allowed else "listens to the world")
 
 
-def _service(name: str, state: str) -> Reading:
-    return Reading("service", name, state, "" if state == "active" else "not active")
+def _service(name: str, states: str) -> Reading:
+    """What runs now and what starts at the next boot are two questions."""
+    active, enabled, *_ = [*states.split(), "", ""]
+    fault = "" if active == "active" else "not active"
+    if enabled.startswith("masked"):
+        fault = f"masked: systemctl unmask {name}"
+    elif not fault and enabled in ("disabled", "enabled-runtime"):
+        fault = "does not start at boot"
+    return Reading("service", name, active if enabled == "enabled" else f"{active}, {enabled}", fault)
 
 
 def _failed(_: str, unit: str) -> Reading:
@@ -182,6 +187,8 @@ def status(c, json=False):
     """
     host = Host.of(c)
     found = list(readings(host.ask(QUESTION), host.facts.ssh_ports))
+    if host.skew:
+        found.append(Reading("clock", "host", f"{host.skew:+d} s", "it differs from yours: one of the two is wrong"))
     faults = [reading for reading in found if reading.fault]
     if json:
         print(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from .engine import Host, task
+from .engine.facts import Facts
 
 EXCLUDE = "/etc/gatehouse/history.exclude"
 SYSCTL = "/etc/sysctl.d/60-gatehouse.conf"
 
 UPDATE = """
 if command -v cloud-init; then say "waiting for cloud-init"; timeout 300 cloud-init status --wait || :; fi
-dpkg --configure -a --force-confdef --force-confold
+finish
 apt update
 apt dist-upgrade
 touch "$home/updated"
@@ -33,14 +34,23 @@ def update(c, older_than=24):
     """T2 step 1: fetch the package lists and install what is newer.
 
     The tutorial types it by hand; here it waits for cloud-init and for another apt, keeps the host's own conffiles,
-    finishes an interrupted dpkg, and is left out when it was done within a day.
+    finishes an interrupted dpkg, and is left out when it was done within a day.  Where a package brought a newer
+    conffile than the host's own, which stays, it is named.
     """
     host = Host.of(c)
     facts = host.facts
     if facts.audit or facts.clock - facts.lists_updated > float(older_than) * 3600:
+        known = conffiles(facts)
         host.run("update and upgrade", UPDATE)
+        for path, _ in sorted(conffiles(host.facts) - known):
+            host.note(f"{path.removesuffix('.dpkg-dist')} stays the host's own; the package brought {path}: compare")
     if facts.reboot_needed:
         host.note(f"a reboot is needed ({facts.reboot_needed}): at a quiet hour, fab -H {host.name} -- sudo reboot")
+
+
+def conffiles(facts: Facts) -> set[tuple[str, str]]:
+    """What packages brought for files that the host has its own version of, each with its digest."""
+    return {(path, entry.digest) for path, entry in facts.files.items() if path.endswith(".dpkg-dist")}
 
 
 @task
@@ -66,6 +76,9 @@ def clock(c):
     """Keep the time: certificates, bans and logs depend on it (systemd-timesyncd)."""
     host = Host.of(c)
     host.packages("systemd-timesyncd")
+    if host.skew:
+        ahead = "ahead of" if host.skew > 0 else "behind"
+        host.note(f"its clock is {abs(host.skew)} s {ahead} yours; one of the two is wrong: timedatectl")
     if host.facts.container:
         host.note("a container has its machine's clock")
     else:

@@ -313,7 +313,7 @@ def for_service(
     """
     reload_on, restart_on = tuple(reload_on), tuple(restart_on)
     now = facts.units.get(unit)
-    if now is not None and now.enabled == "masked":
+    if now is not None and now.enabled.startswith("masked"):
         raise ValueError(f"{unit} is masked on this host; let it go with: systemctl unmask {unit}")
     stale_restart = bool(restart_on) and facts.loaded.get(unit + ".restart") != facts.digest(restart_on)
     stale_reload = bool(reload_on) and facts.loaded.get(unit) != facts.digest(reload_on)

@@ -78,6 +78,7 @@ class Facts:
     audit: str = ""
     reboot_needed: str = ""
     operators: tuple[str, ...] = ()
+    mark: tuple[str, ...] = ()
     rules4: tuple[str, ...] = ()
     rules6: tuple[str, ...] = ()
     packages: dict[str, str] = field(default_factory=dict)
@@ -278,6 +279,7 @@ _BLOCKS = {
     "rules4": _lines("rules4"),
     "rules6": _lines("rules6"),
     "operators": _lines("operators"),
+    "mark": _lines("mark"),
     "audit": lambda facts, lines: setattr(facts, "audit", "\n".join(lines)),
 }
 

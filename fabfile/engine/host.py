@@ -7,28 +7,41 @@ ends.  The first verb on a host takes the one look; after that every decision is
 from __future__ import annotations
 
 import base64
+import os
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, ClassVar
 
 from fabric import Connection
 
 from ..model import Fleet, Site, find_fleet
-from . import access, changes, render, script
+from . import access, changes, mark, render, script
 from .changes import Change
 from .facts import Facts
-from .problems import NoHost, Problem, StepFailed, Stopped, WrongSystem
+from .problems import NoHost, Outdated, Problem, StepFailed, Stopped, WrongSystem
 from .remote import Answer, Login, Visit, login
 from .report import Line, Report, diff
 from .stop import stoppable
 
 OPERATORS = "/etc/gatehouse/operators"
 RELEASES = {"12": "bookworm", "13": "trixie"}
+MACHINES = ("amd64", "arm64")
+
+MINUTE = 60
+"""Seconds that the clocks of host and operator may differ without a word."""
+
+ADVICE = {
+    "No space left on device": "make room on the host (`status` shows which disk, or its inodes, are full)",
+    "Read-only file system": "find out why it is read-only (dmesg, /etc/fstab), mount it read-write",
+    "Operation not permitted": "see whether somebody made it immutable (lsattr) and why (chattr -i)",
+}
+
+RUNBOOK = Path(__file__).resolve().parents[2]
 
 
 class Host:
@@ -40,6 +53,7 @@ class Host:
         self.name, self.fleet, self.visit, self.dry = name, fleet, visit, dry
         self.sites: tuple[Site, ...] = fleet.sites_for(name)
         self.report: Report | None = None
+        self.skew = 0
         self._facts: Facts | None = None
         self._real = Facts()
         self._pending: list[Change] = []
@@ -73,7 +87,8 @@ class Host:
     def facts(self) -> Facts:
         """The snapshot; the first use takes the look, and a use after an installation sends that first.
 
-        Raises WrongSystem on anything but a Debian release that the chapters know.
+        Raises WrongSystem on anything but a Debian release that the chapters know, and Outdated when a run would take
+        the host back to what a newer checkout has changed.
         """
         if self._pending and not self.dry and isinstance(self._pending[-1], changes.Install | changes.Run):
             self.flush()
@@ -89,7 +104,13 @@ class Host:
 
     def _look(self, change: bool) -> Facts:
         self._busy("looking")
-        return self._checked(Facts.of(self.visit.send(script.look(), change=change).raw))
+        asked = time.time()
+        facts = Facts.of(self.visit.send(script.look(), change=change).raw)
+        self.skew = skew(facts.clock, asked, time.time())
+        self._checked(facts)
+        if self.report is not None:
+            self._refuse_to_go_back(mark.read(facts.mark))
+        return facts
 
     def _checked(self, facts: Facts) -> Facts:
         if facts.system != "debian" or facts.release not in RELEASES:
@@ -98,16 +119,42 @@ class Host:
                 "Gatehouse knows Debian 12 and 13",
                 "install Debian 13 on it",
             )
+        if facts.arch not in MACHINES:
+            raise WrongSystem(
+                f"{self.name} is a Debian for {facts.arch or 'an unknown machine'}; "
+                f"Gatehouse knows {' and '.join(MACHINES)}",
+                "install Debian 13 for amd64 on it",
+            )
         return facts
+
+    @property
+    def places(self) -> dict[str, Path]:
+        """Where what makes a host comes from: the runbook with its templates, and the sites."""
+        return {"runbook": RUNBOOK, "sites": self.fleet.sites}
+
+    def _refuse_to_go_back(self, there: mark.Mark) -> None:
+        why = "" if os.environ.get(mark.ANYWAY) else mark.newer(there, self.places)
+        if why:
+            raise Outdated(
+                f"{self.name} was last changed from {why} (by {there.by})",
+                "git pull there, then type the same again; to go back on purpose, put "
+                f"{mark.ANYWAY}=yes in front of it",
+            )
+
+    def _mark(self) -> str:
+        """What the host shall remember of this run."""
+        found = {name: mark.commit(place) for name, place in self.places.items()}
+        return mark.Mark({name: commit for name, commit in found.items() if commit}, self.visit.who).text()
 
     @property
     def operators(self) -> list[str]:
         """The networks that must always get in: those of fleet.yml, those remembered on the host, and your own address.
 
-        Each run adds to what the host remembers, so that two operators do not undo one another.
+        Each run adds to what the host remembers, so that two operators do not undo one another.  What somebody wrote
+        there by hand and is no network is passed over, and so goes.
         """
         texts = (*self.fleet.operators, *self.facts.operators, self.facts.client)
-        return sorted({str(ip_network(text)) for text in texts if text})
+        return sorted({str(network) for text in texts if (network := _network(str(text)))})
 
     @property
     def login(self) -> Login:
@@ -345,10 +392,10 @@ class Host:
             self._plan(pending)
             return
         assert self._facts is not None
-        first = not self._changed and "etckeeper" in self._facts.packages
-        before = f"as found before gatehouse {self._run_name()}" if first else ""
-        self._changed = True
-        answer = self._send(script.apply(pending, self._facts, before))
+        first, self._changed = not self._changed, True
+        before = f"as found before gatehouse {self._run_name()}" if "etckeeper" in self._facts.packages else ""
+        words = (before, self._mark()) if first else ()
+        answer = self._send(script.apply(pending, self._facts, *words))
         self._facts.stale = ()
         if any(isinstance(change, changes.Install | changes.Run) for change in pending):
             self._facts = self._checked(Facts.of(answer.raw))
@@ -403,7 +450,9 @@ class Host:
             failed = next((record for record in answer.records if record.startswith("failed\t")), "failed\t\t")
             head, _, tail = failed.partition("\n")
             code = head.rpartition("\t")[2] or answer.code
-            raise StepFailed(f"{self._doing}: exit code {code}", f"fab -H {shlex.quote(self.name)} {self._step}", tail)
+            task = self._step or self._run_name()
+            again = f"fab -H {shlex.quote(self.name)} {task}"
+            raise StepFailed(f"{self._doing}: exit code {code}", advice(tail) + again, tail)
         return answer
 
     def _keep_history(self, run: str) -> None:
@@ -435,3 +484,24 @@ class Host:
     @staticmethod
     def _seconds(began: float) -> float:
         return round(time.monotonic() - began, 2)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(text)
+    except ValueError:
+        return None
+
+
+def advice(said: str) -> str:
+    """What must be done on the host before the same can be typed again, by what its tools said."""
+    for words, do in ADVICE.items():
+        if words in said:
+            return f"{do}, then: "
+    return ""
+
+
+def skew(clock: int, asked: float, answered: float) -> int:
+    """Seconds that a host's clock, read between two moments of ours, is ahead (behind: negative); 0 within a minute."""
+    ahead = clock - answered if clock > answered else min(clock - asked, 0)
+    return round(ahead) if abs(ahead) > MINUTE else 0

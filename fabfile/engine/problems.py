@@ -9,7 +9,8 @@
         ├── UnknownKey      the host's key is not in known_hosts
         ├── ChangedKey      it is, and differs
         ├── NoRoot          sudo asks for a password, or is missing
-        ├── WrongSystem     not a Debian that the chapters were written for
+        ├── WrongSystem     not a Debian, or not a machine, that the chapters were written for
+        ├── Outdated        the host was last changed from a newer checkout than this one
         └── Locked          another operator is at work there
 
 Bad input (exit code 2) is `fabfile.model.Refusal`: it is found before a connection is opened.
@@ -69,6 +70,10 @@ class NoRoot(Guarded):
 
 class WrongSystem(Guarded):
     """The host is not a Debian release that Gatehouse knows."""
+
+
+class Outdated(Guarded):
+    """The host was last changed from a newer version of this checkout."""
 
 
 class Locked(Guarded):

@@ -63,8 +63,19 @@ def fingerprint(key: paramiko.PKey) -> str:
 
 def known_hosts(c: Connection) -> list[Path]:
     """The files that the connection's ssh_config names, or the user's own; the first one is written to by `trust`."""
-    options = c.ssh_config.get("userknownhostsfile", "~/.ssh/known_hosts").split()
-    return [Path(name).expanduser() for name in options]
+    return [Path(name).expanduser() for name in _paths(c.ssh_config.get("userknownhostsfile", "~/.ssh/known_hosts"))]
+
+
+def _paths(value: str) -> list[str]:
+    """The paths of an option of ssh_config(5); one that holds a space stands in double quotes.
+
+    paramiko takes a quote at the very beginning and one at the very end away, whether or not they belong together.
+    """
+    if '"' in value:
+        return shlex.split(value if value.startswith('"') or value.endswith('"') else f'"{value}"')
+    words = value.split()
+    several = all(word.startswith(("/", "~", "%", "none")) for word in words)
+    return words if several else [value]
 
 
 def secure(c: Connection) -> Connection:
@@ -113,7 +124,7 @@ def opened(c: Connection) -> Connection:
             f"the key of {error.hostname} has changed: known {fingerprint(error.expected_key)}, "
             f"shown {fingerprint(error.key)}",
             "find out why first; if the host was reinstalled: "
-            f"ssh-keygen -f {known_hosts(c)[0]} -R '{error.hostname}' && fab -H {name} trust",
+            f"ssh-keygen -f {shlex.quote(str(known_hosts(c)[0]))} -R '{error.hostname}' && fab -H {name} trust",
         ) from None
     except paramiko.AuthenticationException as error:
         raise Unreachable(f"{name} does not let {c.user} in: {error}", f"try: ssh {c.user}@{name}") from None
@@ -226,12 +237,14 @@ class Visit:
 
     def __init__(self, c: Connection) -> None:
         self.connection, self.trips = c, 0
-        self.me = f"{getpass.getuser()}@{socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"
+        me = f"{getpass.getuser()}@{socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"
+        self.me = "".join(letter if letter.isprintable() else "?" for letter in me)
         self.who = self.me
         self.stopping = False
         self._channel: paramiko.Channel | None = None
         self._midway = False
         self._sending, self._now = threading.Lock(), threading.Event()
+        self._greeted = False
 
     def send(
         self, box: Box, change: bool = False, tell: Callable[[str], None] = lambda _: None, anyway: bool = False
@@ -294,6 +307,7 @@ class Visit:
         channel = self._channel
         assert channel is not None
         while block := channel.recv(1 << 16):
+            self._greeted = True
             *records, rest = (rest + block).split(b"\0")
             for record in records:
                 if record.startswith(b"done\t"):
@@ -302,8 +316,11 @@ class Visit:
                 raw += record + b"\0"
                 text = record.decode("utf-8", "surrogateescape")
                 if text.startswith("locked\t"):
+                    process, _, who = text[7:].partition("\t")
                     raise Locked(
-                        f"another run holds this host: {text[7:]}", "wait for it to end, then type the same again"
+                        f"another run holds this host: {who}",
+                        "wait for it to end, then type the same again; if whoever it is will not come back: "
+                        f"fab -H {self.connection.original_host} -- sudo kill {process}",
                     )
                 answer.records.append(text)
                 tell(text)
@@ -317,9 +334,9 @@ class Visit:
         text = ""
         with suppress(OSError):
             text = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
-        if "sudo" in text:
+        if "sudo" in text and not self._greeted:
             raise NoRoot(
-                f"{self.connection.user} may not become root on {name} without a password ({text.splitlines()[0]})",
+                f"{self.connection.user} may not become root on {name} without a password ({text.splitlines()[-1]})",
                 f"log in as root, or on the host: visudo -f /etc/sudoers.d/gatehouse, with the line "
                 f"{self.connection.user} ALL=(ALL) NOPASSWD: ALL",
             )

@@ -68,10 +68,16 @@ def look() -> Box:
     return Box([". ./look.sh"], {"look.sh": (SHELL / "look.sh").read_bytes()})
 
 
-def apply(changes: Sequence[Change], facts: Facts, before: str = "") -> Box:
-    """The script of a step.  `before` is the message under which /etc is committed as it was found."""
+def apply(changes: Sequence[Change], facts: Facts, before: str = "", mark: str = "") -> Box:
+    """The script of a step.
+
+    `before` is the message under which /etc is committed as it was found; `mark` is left on the host (see mark.py).
+    """
     box = _new()
     box.add("memory")
+    if mark:
+        box.add("op", "mark the host")
+        box.add("mark", mark)
     if facts.stale:
         box.add("op", "sweep up what a broken run left")
         box.add("sweep", *facts.stale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import paramiko
@@ -28,7 +29,8 @@ def enrol(c: Connection, expected: str = "") -> str:
             if known is not None:
                 raise ChangedKey(
                     f"{name} shows another key than the known one: {shown} instead of {fingerprint(known)}",
-                    f"find out why first; if the host was reinstalled: ssh-keygen -f {path} -R '{name}'",
+                    "find out why first; if the host was reinstalled: "
+                    f"ssh-keygen -f {shlex.quote(str(path))} -R '{name}'",
                 )
     if expected:
         if expected.removeprefix("SHA256:") != shown.removeprefix("SHA256:"):

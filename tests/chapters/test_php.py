@@ -68,6 +68,20 @@ def test_another_php_is_refused_before_anything_is_wished(monkeypatch: pytest.Mo
     assert (2, []) == (refused.value.exit_code, host._pending)
 
 
+@pytest.mark.parametrize(("children", "limit", "fits"), [(32, "128M", True), (33, "128M", False), (2, "8G", False)])
+def test_more_workers_than_memory_are_refused_and_both_keys_are_named(
+    monkeypatch: pytest.MonkeyPatch, children: int, limit: str, fits: bool
+) -> None:
+    host = Recorded(monkeypatch, EXAMPLE, a_site("big.test", php={"children": children, "memory_limit": limit}))
+    if fits:
+        php.fits(host)
+        return
+    with pytest.raises(Refusal, match=r"php\.children, php\.memory_limit: big\.test .* vps has 4096 MB") as refused:
+        php.fits(host)
+
+    assert (2, []) == (refused.value.exit_code, host._pending)
+
+
 UNSHARED = (
     "user group listen include env[TMP] env[TMPDIR] env[TEMP] php_admin_value[open_basedir] php_admin_value[error_log] "
     "php_admin_value[upload_tmp_dir] php_admin_value[sys_temp_dir]"

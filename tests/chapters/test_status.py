@@ -13,7 +13,8 @@ def faults(answer: str, ssh_ports: tuple[int, ...] = (22,)) -> list[str]:
 
 WELL = "\n".join(
     [
-        "service haproxy\tactive",
+        "service haproxy\tactive enabled",
+        "service apache2\tactive static",
         "listens\t0.0.0.0:443",
         "listens\t127.0.0.1:8081",
         "listens\t[::1]:8080",
@@ -42,7 +43,12 @@ def test_the_hit_rate_is_of_all_look_ups() -> None:
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("service haproxy\tfailed", "service haproxy: not active"),
+        ("service haproxy\tfailed enabled", "service haproxy: not active"),
+        ("service haproxy\tinactive disabled", "service haproxy: not active"),
+        ("service haproxy\tactive disabled", "service haproxy: does not start at boot"),
+        ("service haproxy\tinactive masked", "service haproxy: masked: systemctl unmask haproxy"),
+        ("service haproxy\tactive masked-runtime", "service haproxy: masked: systemctl unmask haproxy"),
+        ("service haproxy", "service haproxy: not active"),
         ("unit-failed\tlogrotate.service", "service logrotate.service: systemctl status logrotate.service"),
         ("listens\t0.0.0.0:6081", "port 6081: listens to the world"),
         ("listens\t[::]:3306", "port 3306: listens to the world"),

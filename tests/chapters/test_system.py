@@ -75,3 +75,14 @@ def test_security_updates_never_reboot_by_themselves(monkeypatch: pytest.MonkeyP
 
     assert 'Automatic-Reboot "false"' in contents(changes)["/etc/apt/apt.conf.d/52gatehouse"]
     assert "unattended-upgrades" in next(change for change in changes if isinstance(change, Install)).names
+
+
+@pytest.mark.parametrize(("skew", "told"), [(0, []), (-86400, ["its clock is 86400 s behind yours"])])
+def test_a_clock_that_differs_from_the_operator_s_is_told(
+    monkeypatch: pytest.MonkeyPatch, skew: int, told: list[str]
+) -> None:
+    host = Recorded(monkeypatch, packages={"systemd-timesyncd": "1"}, container="docker")
+    host.skew = skew
+    host.after(system.clock)
+
+    assert told == [note.partition(";")[0] for note in host.notes if "container" not in note]

@@ -164,9 +164,10 @@ def test_a_unit_that_the_look_did_not_see_is_restarted_since_its_package_may_hav
     assert (True, "restart") == (change.enable, change.action)
 
 
-def test_a_masked_service_is_never_taken_for_fine() -> None:
+@pytest.mark.parametrize("state", ["masked", "masked-runtime"])
+def test_a_masked_service_is_never_taken_for_fine(state: str) -> None:
     with pytest.raises(ValueError, match="systemctl unmask web"):
-        service(running(enabled="masked"))
+        service(running(enabled=state))
 
 
 @pytest.mark.parametrize("path", ["/root/x", "/etc/../root/x", "etc/x", "/var/lib/x", "/usr/bin/x"])

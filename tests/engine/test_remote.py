@@ -46,3 +46,21 @@ def test_every_hop_refuses_a_key_that_is_not_known(tmp_path: Path) -> None:
         policy = hop.client._policy
         with pytest.raises(UnknownKey, match="SHA256:"):
             policy.missing_host_key(hop.client, "host", paramiko.ECDSAKey.generate())
+
+
+@pytest.mark.parametrize(
+    ("written", "paths"),
+    [
+        ("/a/known /b/known", ["/a/known", "/b/known"]),
+        ('"/my lab/known"', ["/my lab/known"]),
+        ("/my lab/known", ["/my lab/known"]),
+        ('"/my lab/known" "/other lab/known"', ["/my lab/known", "/other lab/known"]),
+        ('"/my lab/known" /b/known', ["/my lab/known", "/b/known"]),
+        ('/b/known "/my lab/known"', ["/b/known", "/my lab/known"]),
+    ],
+)
+def test_known_hosts_may_lie_below_a_path_with_spaces(tmp_path: Path, written: str, paths: list[str]) -> None:
+    config = tmp_path / "ssh_config"
+    config.write_text(f"Host h\n UserKnownHostsFile {written}\n")
+
+    assert [Path(path) for path in paths] == known_hosts(Connection("h", config=Config(runtime_ssh_path=str(config))))

@@ -180,8 +180,9 @@ class Lab:
         (target / "known_hosts").write_text("".join(_known_hosts(machine) for machine in machines))
         (target / "ssh_config").write_text("".join(
             f"Host {machine.name}\n    HostName {machine.ip}\n    User ops\n"
-            f"    IdentityFile {self.directory}/key\n    IdentitiesOnly yes\n"
-            f"    UserKnownHostsFile {target}/known_hosts\n    StrictHostKeyChecking yes\n\n"
+            f'    IdentityFile "{self.directory}/key"\n    IdentitiesOnly yes\n'
+            f'    UserKnownHostsFile "{target}/known_hosts"\n'
+            f"    StrictHostKeyChecking yes\n\n"
             for machine in machines
         ))
         content = {

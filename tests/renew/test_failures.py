@@ -310,3 +310,26 @@ def test_a_bad_request_is_refused_and_never_executed(text: str, told: str, place
     assert (run.code, run.outcomes, place.calls()) == (1, {"a.test": "failed"}, [])
     assert told in run.reasons["a.test"]
     assert not list(tmp_path.rglob("hacked"))
+
+
+def test_a_clock_that_went_back_is_named_and_nothing_is_ordered(place: Place, ca: Authority) -> None:
+    place.ask("a.test")
+    pem = place.shelve("a.test", ca.issue("a.test", age=-2 * DAY)).read_bytes()
+    run = place.run()
+    assert (run.code, place.calls()) == (1, [])
+    assert "is not valid before" in run.reasons["a.test"]
+    assert "set its clock" in run.reasons["a.test"]
+    assert (place.shelf / "a.test.pem").read_bytes() == pem
+    assert [line[5] for line in place.run("--list").lines] == ["clock"]
+
+
+def test_a_clock_that_went_ahead_is_named_and_the_old_pair_stays(place: Place, ca: Authority) -> None:
+    """Everything looks expired to it, also what the CA has just made."""
+    place.ask("a.test")
+    pem = place.shelve("a.test", ca.issue("a.test", age=90 * DAY, left=-DAY)).read_bytes()
+    place.deliver(ca.issue("a.test", age=90 * DAY, left=-DAY / 24))
+    run = place.run()
+    assert run.code == 1
+    assert "and it is a new one" in run.reasons["a.test"]
+    assert "set its clock" in run.reasons["a.test"]
+    assert place.served("a.test") == pem

@@ -15,7 +15,7 @@ from tests.chapters.recording import site as a_site
 SITES = (
     a_site(),
     a_site("münchen.example", aliases=("muenchen.example", "www.muenchen.example")),
-    a_site("kiosk.co.uk", subdomains=("www", "a.b", "x--1"), php={"children": 500, "upload_limit": "8G"}),
+    a_site("kiosk.co.uk", subdomains=("www", "a.b", "x--1"), php={"children": 32, "upload_limit": "8G"}),
     a_site("0-1.example", owner="digits"),
     a_site("flat.example", php=False, subdomains=()),
     a_site(f"{'long-' * 10}x.example", php={"functions": ("exec", "proc_open"), "allow_url_fopen": True}),

@@ -38,6 +38,7 @@ block audit dpkg --audit
 block users cat /etc/passwd
 block groups cat /etc/group
 block loaded grep -rs . /var/lib/gatehouse/loaded
+block mark cat /var/lib/gatehouse/mark
 block operators cat /etc/gatehouse/operators
 [ ! -e /var/lib/gatehouse/revert.sh ] || printf 'unproved\tyes\0'
 printf 'lists\t%s\0' "$(stat -c %Y /var/lib/gatehouse/updated 2> /dev/null)"

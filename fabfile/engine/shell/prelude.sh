@@ -8,6 +8,8 @@ n=0
 fail() { printf '%s\n' "$*"; exit 1; }
 # memory: what the host remembers from run to run; a dry run has none to make.
 memory() { mkdir -p "$home/former" "$home/loaded"; }
+# mark TEXT: from which version of the runbook and its sites this host was changed last.
+mark() { printf '%s' "$1" > "$home/mark.new"; mv -fT "$home/mark.new" "$home/mark"; }
 # op WHAT: the next operation, unless the operator has said stop or is gone.
 op() {
     [ ! -e "$box/stop" ] || { printf 'stopped\t%s\0' "$*" >&3; exit 130; }
@@ -31,33 +33,50 @@ progress() {
     return "$(cat "$box/code")"
 }
 
-# apt COMMAND...: never asks, keeps the host's own conffiles, waits for another apt or dpkg (5 minutes at most).
-apt() {
-    export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l APT_LISTCHANGES_FRONTEND=none
-    waited=0
+# patient COMMAND...: waits while another program holds a lock of apt, dpkg or debconf: as long as the host's own setting
+# DPkg::Lock::Timeout says, else 5 minutes.  Then it fails and says who holds it.  The lock is never touched.
+patient() {
+    limit=$(apt-config dump --format '%v' DPkg::Lock::Timeout)
+    case $limit in '' | *[!0-9]*) limit=300 ;; esac
+    began=$(date +%s)
     while :; do
-        {
-            apt-get -y -q -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef \
-                -o Dpkg::Options::=--force-confold -o APT::Status-Fd=4 "$@" 4>&1 >> "$box/log" 2>&1 \
-                && echo "code:0" || echo "code:$?"
-        } | while IFS=: read -r kind name percent text; do
-            case $kind in
-                code) echo "$name" > "$box/code" ;;
-                pmstatus | dlstatus) say "${percent%%.*}% $text" ;;
-            esac
-        done
-        code=$(cat "$box/code")
+        code=0
+        : > "$box/attempt"
+        "$@" >> "$box/attempt" 2>&1 || code=$?
+        cat "$box/attempt"
         [ "$code" != 0 ] || return 0
-        # DPkg::Lock::Timeout does not cover the locks of the lists and of the archive.
-        if [ "$waited" -lt 300 ] && grep -q 'Could not get lock /var/\(lib/apt/lists\|cache/apt\)' "$box/log"; then
-            say "another apt is at work: waiting ($waited s)"
-            sleep 2
-            waited=$((waited + 2))
-        else
-            return "$code"
-        fi
+        grep -q 'Could not get lock\|Unable to lock\|locked by ' "$box/attempt" || return "$code"
+        pid=$(sed -n 's/.*\(held by process\|with pid\) \([0-9]\{1,\}\).*/\2/p' "$box/attempt" | tail -n 1)
+        holder='another program'
+        [ -z "$pid" ] || holder="$(cat "/proc/$pid/comm" 2> /dev/null || echo 'a program that has ended') (process $pid)"
+        waited=$(($(date +%s) - began))
+        [ "$waited" -lt "$limit" ] ||
+            fail "$holder has held the lock of the packages for $waited s: wait for it, or end it, then type the same again"
+        say "waiting for $holder, which works on the packages ($waited s)"
+        sleep 2
     done
 }
+
+# apt COMMAND...: never asks, keeps the host's own conffiles, waits for another apt or dpkg.
+apt() { patient apt_once "$@"; }
+apt_once() {
+    export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l APT_LISTCHANGES_FRONTEND=none
+    {
+        apt-get -y -q -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+            -o DPkg::Lock::Timeout=0 -o APT::Status-Fd=4 "$@" 4>&1 >> "$box/attempt" 2>&1 \
+            && echo "code:0" || echo "code:$?"
+    } | while IFS=: read -r kind name percent text; do
+        case $kind in
+            code) echo "$name" > "$box/code" ;;
+            pmstatus | dlstatus) say "${percent%%.*}% $text" ;;
+        esac
+    done
+    return "$(cat "$box/code")"
+}
+
+# finish: what an interrupted dpkg left half-done is done first.
+finish() { DEBIAN_FRONTEND=noninteractive patient dpkg --configure -a --force-confdef --force-confold; }
+interrupted() { [ -n "$(dpkg --audit)" ] || ls /var/lib/dpkg/updates/[0-9]*; }
 
 # add_user NAME HOME SHELL: a system user with its own group, which may be left over from a user that was deleted.
 add_user() {
@@ -67,6 +86,7 @@ add_user() {
 
 # packages NAME...: installed without what they merely recommend; a host that never fetched its lists does so first.
 packages() {
+    ! interrupted || finish
     ls /var/lib/apt/lists/*_Packages* || apt update
     apt install --no-install-recommends "$@"
 }
@@ -84,7 +104,8 @@ commit() {
     ! etckeeper unclean || etckeeper commit "$1"
 }
 
-# keep PATH...: the former version, as it was when its service last took it, so that it can come back.
+# keep PATH...: the former version, as it was when its service last took it, so that it can come back.  Each appears
+# there by one rename: half a copy, from a run that was killed or found the disk full, must never come back.
 keep() {
     for path in "$@"; do
         if [ -e "$home/former$path" ] || [ -L "$home/former$path" ] || [ -e "$home/former$path.absent" ]; then
@@ -140,7 +161,12 @@ judge() {
         exec sh -c "$check"' judge "$check" "$box" "$@"; then
         return
     fi
-    [ -n "${unmade-}" ] || fail "the check refused it: $check"
+    if [ -z "${unmade-}" ]; then
+        sh -c "$check" ||
+            fail "$check refuses what is there already: remove the file that it names, or mend it; if it is one of ours," \
+                "bootstrap writes it anew"
+        fail "the check refused it: $check"
+    fi
     printf 'unjudged\t%s wants more than a dry run can show: %s\0' "$check" "$unmade" >&3
 }
 
@@ -194,6 +220,7 @@ load() {
     unit=$1 action=$2 ready=$3
     shift 3
     systemctl daemon-reload
+    systemctl reset-failed "$unit" || :    # after many failures systemd refuses to start it for a while
     if systemctl "$action" "$unit" && serves "$unit" "$ready"; then
         forget "$@"
         remember

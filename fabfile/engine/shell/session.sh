@@ -51,7 +51,7 @@ while line=$(heard); do
         printf 'locked\t%s\0' "$(cat /run/gatehouse.holder)"
         code=3
     else
-        [ "$mode" != change ] || printf '%s' "$who" > /run/gatehouse.holder
+        [ "$mode" != change ] || printf '%s\t%s' $$ "$who" > /run/gatehouse.holder
         listen <&4 > /dev/null 9>&- &
         ear=$!
         (cd "$box" && box=$box exec sh ./run "$1") < /dev/null 4<&- 9>&-
