@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .engine import Host, Problem, task
@@ -116,6 +117,8 @@ def configure(c, processes=16):
     host.link(f"{ROOT}/sites-enabled/000-gatehouse.conf", "../sites-available/gatehouse.conf", check=CHECK)
     host.absent(*(f"{ROOT}/conf-enabled/{name}.conf" for name in DEBIAN_CONF), check=CHECK)
     host.absent(f"{ROOT}/sites-enabled/000-default.conf", check=CHECK)
+    # The macro is judged with what uses it: files that an older Gatehouse wrote may call it with other words.
+    _vhosts(host, [site for site in host.sites if f"{VHOSTS}/{site}.conf" in host.facts.files])
 
 
 @task
@@ -125,17 +128,19 @@ def vhosts(c):
     T1's label count is for two-label domains; here it comes with each domain. T1 answers `*.domain`; here only the
     names in the site's YAML, since shop.example.com may be somebody else's site (and needs its certificate anyway).
     """
-    host = Host.of(c)
-    wanted = set()
-    for site in host.sites:
+    _vhosts(Host.of(c), Host.of(c).sites)
+
+
+def _vhosts(host: Host, sites: Iterable[Site]) -> None:
+    for site in sites:
         conf = f"{VHOSTS}/{site}.conf"
-        wanted.add(conf)
         if conf + ".off" in host.facts.files:
             host.note(f"{site} is switched off; on again with: fab -H {host.name} apache.enable {site}")
             host.absent(conf, check=CHECK)
             continue
         host.template(VHOSTS + "/{site}.conf", check=CHECK, site=site, vhosts=vhosts_of(site))
         host.absent(conf + ".gone")
+    wanted = {f"{VHOSTS}/{site}.conf" for site in host.sites}
     for conf in host.facts.children(VHOSTS, ".conf"):
         if conf not in wanted:
             gone = conf.removeprefix(VHOSTS + "/").removesuffix(".conf")

@@ -136,6 +136,17 @@ def test_a_site_that_went_is_renamed_and_one_that_came_back_serves(monkeypatch: 
     assert [back + ".gone"] == [one.path for one in changes if isinstance(one, Remove)]
 
 
+def test_a_new_macro_is_judged_with_what_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a host that an older Gatehouse set up, with other words for its macro, could never be brought up to date."""
+    conf = f"{apache.VHOSTS}/example.com.conf"
+    host = Recorded(monkeypatch, EXAMPLE, STATIC, files={conf: a_file()})
+
+    made = contents(host.after(apache.configure))
+
+    assert {apache.MACRO, conf} <= made.keys()
+    assert f"{apache.VHOSTS}/static.co.uk.conf" not in made
+
+
 def test_what_an_operator_switched_off_stays_off_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     off = f"{apache.VHOSTS}/example.com.conf.off"
     host = Recorded(monkeypatch, EXAMPLE, files={off: a_file()})

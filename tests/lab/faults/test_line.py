@@ -166,9 +166,9 @@ def test_f06_a_slow_line_that_loses_data(lab: Lab, vps: Machine, tmp_path: Path,
     worn = Worn(lab, vps, tmp_path)
     commits = "git -C /etc rev-list --count HEAD"
     try:
-        worn.wear()
+        worn.wear("site")
         usual = worn.operations()
-        worn.wear()
+        worn.wear("site")
         before = int(vps.check(commits))
         since = vps.check("date +'%F %T'").strip()
         log = tmp_path / "operations"
