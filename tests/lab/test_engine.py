@@ -166,6 +166,17 @@ def test_etc_has_a_history_without_keys_and_secrets(vps: Machine) -> None:
     assert "" == vps.check("git -C /etc status --porcelain")
 
 
+def test_what_a_run_changed_before_it_failed_is_in_the_history(vps: Machine, engine: Engine) -> None:
+    path = "/etc/gatehouse/test"
+    try:
+        engine(vps, f'host.file({path!r}, "x"); host.flush(); raise RuntimeError("on purpose")')
+
+        assert "gatehouse test by" in vps.check(f"git -C /etc log --format=%s -- {path}")
+        assert "" == vps.check("git -C /etc status --porcelain")
+    finally:
+        vps.check(f"rm {path}; etckeeper commit test")
+
+
 def test_nothing_of_a_visit_is_left_behind(vps: Machine) -> None:
     vps.fab("bootstrap")
 

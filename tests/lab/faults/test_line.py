@@ -166,9 +166,11 @@ def test_f06_a_slow_line_that_loses_data(lab: Lab, vps: Machine, tmp_path: Path,
     worn = Worn(lab, vps, tmp_path)
     commits = "git -C /etc rev-list --count HEAD"
     try:
-        worn.wear("site")
+        for part in ("system", "site"):
+            worn.wear(part)
         usual = worn.operations()
-        worn.wear("site")
+        for part in ("system", "site"):
+            worn.wear(part)
         before = int(vps.check(commits))
         since = vps.check("date +'%F %T'").strip()
         log = tmp_path / "operations"
@@ -189,7 +191,7 @@ def test_f06_a_slow_line_that_loses_data(lab: Lab, vps: Machine, tmp_path: Path,
         assert 0 == fab.returncode, out + told
         done = log.read_text().splitlines()
         assert len(set(done)) == len(done)
-        assert len(usual) == len(done) + 0
+        assert len(usual) <= len(done) <= len(usual) + 3  # the former run's site goes
         assert before + 2 == int(vps.check(commits))
         accepted = vps.check(f"journalctl -q -o cat -t sshd -t sshd-session --since '{since}'")
         proofs = sum("proved" in what for what in done)
