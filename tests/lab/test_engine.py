@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from .conftest import Bare
+from .conftest import Bare, Engine
 from .lab import Lab
 from .machine import Machine, run_tool
 
