@@ -74,8 +74,7 @@ def uses(host: Recorded, one: Site) -> list[list[str]]:
 
 def test_a_site_is_one_line(host: Recorded) -> None:
     assert [
-        ["Use", "VHost", "example.com", "3", "example.com", "example-com", "35", "8388608",
-         "example.com www.example.com"]
+        ["Use", "VHost", "example.com", "3", "example.com", "example-com", "35", "example.com www.example.com"]
     ] == uses(host, EXAMPLE)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..lab import Lab
 from ..machine import Machine
-from .visitor import HSTS, ROOM, Visitor, raw
+from .visitor import ROOM, Visitor
 
 LOAD = r"""
 wrk -t1 -c8 -d14s https://example.com:443/front.php?load > /tmp/keep &
@@ -68,56 +68,6 @@ def until(seconds: float, true: Callable[[], bool], otherwise: str) -> None:
     while not true():
         assert time.monotonic() < end, otherwise
         time.sleep(0.5)
-
-
-def test_a_flood_is_answered_429_and_others_are_not(ask: Visitor, page: str) -> None:
-    """A client is an IPv4 address or an IPv6 /64: the stranger is two. Operators are never limited."""
-    try:
-        done = ask.host.fab("haproxy.configure", "--requests", "20", "haproxy.start")
-        assert done.returncode == 0, done.stdout + done.stderr
-        answers = [ask(page) for _ in range(25)]
-        assert [answer.status for answer in answers[:20]] == [200] * 20
-        assert answers[-1].status == 429
-        assert answers[-1].headers["retry-after"] == ["10"]
-        assert answers[-1].headers["strict-transport-security"] == [HSTS]
-        assert ask("http://example.com/.well-known/acme-challenge/x").status == 503
-        assert ask(page, to=f"[{ask.host.ip6}]").status == 200
-        request = b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n"
-        assert {raw(ask.host, request, 5)[:12] for _ in range(25)} == {b"HTTP/1.1 200"}
-    finally:
-        done = ask.host.fab("haproxy.configure", "haproxy.start")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert ask(page).status == 200
-
-
-# Opens 60 connections and prints how many are still there a second later.
-HOLD = """
-import socket, sys, time
-
-def alive(sock):
-    sock.settimeout(0.05)
-    try: return sock.recv(1) != b""
-    except TimeoutError: return True
-    except ConnectionError: return False
-
-held = []
-for _ in range(60):
-    try: held.append(socket.create_connection((sys.argv[1], 80)))
-    except ConnectionError: pass
-time.sleep(1)
-print(sum(map(alive, held)))
-"""
-
-
-def test_one_client_holds_so_many_connections_and_no_more(ask: Visitor, page: str) -> None:
-    try:
-        done = ask.host.fab("haproxy.configure", "--concurrent", "20", "haproxy.start")
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert int(ask.stranger.check(f"python3 - {ask.host.ip}", stdin=HOLD)) == 20
-        assert ask(page, to=f"[{ask.host.ip6}]").status == 200
-    finally:
-        done = ask.host.fab("haproxy.configure", "haproxy.start")
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_haproxy_refuses_only_when_it_runs_is_taken_back(ask: Visitor, page: str) -> None:
