@@ -361,6 +361,9 @@ def _parents(facts: Facts, path: str) -> tuple[Change, ...]:
     missing = [
         str(up) for up in PurePosixPath(path).parents if str(up) + "/" not in ("/", *MANAGED) and len(up.parts) > 2
     ]
+    for up in missing:
+        if up in facts.files and facts.files[up].kind not in "dl":
+            raise ValueError(f"{up} is wanted as a directory, but a file is there: look at it, then move it away")
     return tuple(
         MakeDirectory(up, 0o755, "root", "root")
         for up in reversed(missing)

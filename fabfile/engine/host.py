@@ -23,7 +23,7 @@ from ..model import Fleet, Site, find_fleet
 from . import access, changes, mark, render, script
 from .changes import Change
 from .facts import Facts
-from .problems import NoHost, Outdated, Problem, StepFailed, Stopped, WrongSystem
+from .problems import CheckRefused, NoHost, Outdated, Problem, StepFailed, Stopped, WrongSystem
 from .remote import Answer, Login, Visit, login
 from .report import Line, Report, diff
 from .stop import stoppable
@@ -58,6 +58,8 @@ class Host:
         self._real = Facts()
         self._pending: list[Change] = []
         self._planned: list[Change] = []
+        self._held: list[Change] = []
+        self._refused: CheckRefused | None = None
         self._kept: list[str] = []
         self._done: list[str] = []
         self._notes: list[str] = []
@@ -341,6 +343,7 @@ class Host:
             with stoppable(self._stop):
                 try:
                     yield self.report
+                    self._settle()
                 except BaseException:
                     # What it changed before it failed belongs into the history too; the failure itself is what is told.
                     with suppress(Problem):
@@ -369,6 +372,8 @@ class Host:
             self.report.step(Line(name, outcome, [*self._notes, *reasons], self._seconds(began)), self._diffs)
         except BaseException as found:
             self._pending.clear()
+            self._held.clear()
+            self._refused = None
             self._facts = None
             error = self._left() if isinstance(found, KeyboardInterrupt) else found
             if isinstance(error, Stopped):
@@ -392,10 +397,15 @@ class Host:
             self._plan(pending)
             return
         assert self._facts is not None
+        pending, self._held, self._refused = [*self._held, *pending], [], None
         first, self._changed = not self._changed, True
         before = f"as found before gatehouse {self._run_name()}" if "etckeeper" in self._facts.packages else ""
         words = (before, self._mark()) if first else ()
-        answer = self._send(script.apply(pending, self._facts, *words))
+        try:
+            answer = self._send(script.apply(pending, self._facts, *words))
+        except CheckRefused as error:
+            self._hold(pending, error)
+            return
         self._facts.stale = ()
         if any(isinstance(change, changes.Install | changes.Run) for change in pending):
             self._facts = self._checked(Facts.of(answer.raw))
@@ -410,15 +420,41 @@ class Host:
             assert self._facts is not None
             change.predict(self._facts)
 
+    def _hold(self, pending: list[Change], error: CheckRefused) -> None:
+        """A check judges a whole service, and what it refuses may lie in a file that the flow's next step writes anew.
+
+        So the step's files wait and are judged again with those, before the service takes any of them: nothing is in
+        place yet.  What is more than files does not wait; nor does a step that is typed alone.
+        """
+        files = changes.PutFile | changes.PutLink | changes.Remove | changes.Rename | changes.MakeDirectory
+        if self._run_name() == self._step or not (self.dry or all(isinstance(change, files) for change in pending)):
+            raise error
+        self._held, self._refused = pending, error
+        self.note("its check refused it alone: it waits for the next step")
+
+    def _settle(self) -> None:
+        """At the end of a run nothing may wait any more."""
+        error, self._refused = self._refused, None
+        self._held.clear()
+        if error:
+            raise error
+
     def _plan(self, pending: list[Change]) -> None:
         """A dry run: what would be judged is judged, what would be replaced is shown."""
         box = script.plan(pending, self._planned, self._real)
         self._planned += pending
         if not box.lines:
             return
-        answer = self._send(box)
+        try:
+            records: Iterable[str] = self._send(box).records
+            checks = {change.check for change in pending if isinstance(change, script.Candidate)}
+            if {change.check for change in self._held if isinstance(change, script.Candidate)} <= checks:
+                self._held, self._refused = [], None
+        except CheckRefused as error:
+            self._hold([*self._held, *pending], error)
+            records = error.records
         former: dict[str, bytes] = {}
-        for record in answer.records:
+        for record in records:
             if record.startswith("was\t"):
                 path, _, encoded = record[4:].partition("\n")
                 former[path] = base64.b64decode(encoded)
@@ -452,7 +488,13 @@ class Host:
             code = head.rpartition("\t")[2] or answer.code
             task = self._step or self._run_name()
             again = f"fab -H {shlex.quote(self.name)} {task}"
-            raise StepFailed(f"{self._doing}: exit code {code}", advice(tail) + again, tail)
+            refused = any(record.startswith("refused\t") for record in answer.records)
+            error = (CheckRefused if refused else StepFailed)(
+                f"{self._doing}: exit code {code}", advice(tail) + again, tail
+            )
+            if isinstance(error, CheckRefused):
+                error.records = tuple(answer.records)
+            raise error
         return answer
 
     def _keep_history(self, run: str) -> None:

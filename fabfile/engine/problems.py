@@ -3,6 +3,7 @@
     Problem                 exit code 1: it was tried, and failed
     ├── Unreachable         no SSH connection
     ├── StepFailed          an operation of a step failed on the host
+    │   └── CheckRefused    a service's own check refused what the step would have put in place
     ├── Stopped             Ctrl-C (exit code 130)
     └── Guarded             exit code 3: refused before anything was touched
         ├── NoHost          a host task without -H
@@ -44,6 +45,12 @@ class Stopped(Problem):
     """The operator typed Ctrl-C: everything before it stands, nothing after it was begun."""
 
     exit_code = 130
+
+
+class CheckRefused(StepFailed):
+    """A service's own check refused the step's files: none of them is in place.  `records` is what the host said."""
+
+    records: tuple[str, ...] = ()
 
 
 class Guarded(Problem):

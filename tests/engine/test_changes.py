@@ -176,6 +176,11 @@ def test_only_what_the_look_covers_can_be_wished_for(path: str) -> None:
         changes.for_file(facts(), path, b"")
 
 
+def test_a_file_in_the_place_of_a_directory_is_named() -> None:
+    with pytest.raises(ValueError, match="/etc/x/web is wanted as a directory, but a file is there"):
+        changes.for_file(facts(web=plain()), "/etc/x/web/x", b"")
+
+
 def test_a_directory_is_never_removed_nor_taken_for_a_file() -> None:
     with pytest.raises(ValueError, match="never removed"):
         changes.for_absent(facts(), "/etc/x")

@@ -162,6 +162,7 @@ judge() {
         return
     fi
     if [ -z "${unmade-}" ]; then
+        printf 'refused\t%s\0' "$check" >&3
         sh -c "$check" ||
             fail "$check refuses what is there already: remove the file that it names, or mend it; if it is one of ours," \
                 "bootstrap writes it anew"

@@ -266,10 +266,13 @@ def test_f18_missing_directories_are_made_again_and_a_file_in_their_place_is_nam
     before = files(vps)
     vps.check("rm -r /etc/haproxy/errors /etc/iptables /etc/systemd/system/varnish.service.d")
     vps.check(": > /etc/haproxy/errors")
-    error = failure(vps.fab("bootstrap"))
-    assert "/etc/haproxy/errors" in error
-    vps.check("rm /etc/haproxy/errors")
-    converges(vps)
+    try:
+        done = vps.fab("bootstrap")
+        assert 1 == done.returncode
+        assert "/etc/haproxy/errors is wanted as a directory, but a file is there" in done.stderr
+    finally:
+        vps.check("rm -f /etc/haproxy/errors")
+        converges(vps)
     assert before == files(vps)
     seen("three missing directories: made again; a file in the place of one: named, exit 1")
 
@@ -420,6 +423,26 @@ def test_f25_what_was_edited_by_hand_is_shown_put_right_and_kept_in_the_history(
     assert before == files(vps)
     assert 0 == vps.fab("check").returncode
     seen("`check`: exit 2 with the diff; `bootstrap` puts it right; the edit is in /etc's git; other files untouched")
+
+
+@pytest.mark.fault("F-25")
+def test_f25_two_files_of_one_service_that_were_broken_by_hand_are_put_right(
+    vps: Machine, stranger: Stranger, seen: Say
+) -> None:
+    """Two steps write them, and the service's check sees both: neither step could pass it alone."""
+    before = files(vps)
+    pools = "/etc/php/8.4/fpm/pool.d"
+    vps.check(f"for file in {pools}/gatehouse.conf {pools}/example.com.conf; do echo '# by hand' >> $file; done")
+    try:
+        alone = vps.fab("php.configure")
+        assert "refuses what is there already" in failure(alone)
+        serves(vps, stranger)
+        assert 2 == vps.fab("check").returncode
+    finally:
+        converges(vps)
+    assert before == files(vps)
+    serves(vps, stranger)
+    seen("two broken files of one service: mended together")
 
 
 # ---------------------------------------------------------------------- services
