@@ -152,7 +152,7 @@ def kill_at(worn: Worn, stranger: Stranger, seen: Seen, step: int, first: int = 
 
 @pytest.mark.fault("F-01")
 def test_f01_killed_at_some_operations(worn: Worn, stranger: Stranger, seen: Seen) -> None:
-    kill_at(worn, stranger, seen, step=12, first=6)
+    kill_at(worn, stranger, seen, step=24, first=6)
 
 
 @pytest.mark.demand
@@ -265,6 +265,7 @@ def test_f04_ctrl_c_twice_leaves_at_once(vps: Machine, installing: Callable[[], 
 # ---------------------------------------------------------------------- a reboot
 
 
+@pytest.mark.demand
 @pytest.mark.fault("F-12")
 def test_f12_a_reboot_under_a_run(
     vps: Machine, stranger: Stranger, installing: Callable[[], None], seen: Seen
