@@ -257,12 +257,11 @@ class Visit:
         channel = self._channel = self._channel or self._open()
         payload = box.packed()
         mode = "change" if change else "read"
-        self.trips += 1
         try:
             with self._sending:
                 if self.stopping and not anyway:
                     raise Stopped("stopped: what was done stands, nothing more was begun")
-                self._midway = True
+                self.trips, self._midway = self.trips + 1, True
                 channel.sendall(f"{len(payload)} {mode} {self.who}\n".encode() + payload)
         except BROKEN:
             self._lost()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import paramiko
 import pytest
 from fabric import Config, Connection
 
-from fabfile.engine.problems import UnknownKey
+from fabfile.engine import remote
+from fabfile.engine.problems import Stopped, UnknownKey
 from fabfile.engine.remote import fingerprint, known_hosts, secure
+from fabfile.engine.script import Box
 
 
 def test_patchwork_works_beside_the_fabric_that_it_does_not_know() -> None:
@@ -64,3 +68,36 @@ def test_known_hosts_may_lie_below_a_path_with_spaces(tmp_path: Path, written: s
     config.write_text(f"Host h\n UserKnownHostsFile {written}\n")
 
     assert [Path(path) for path in paths] == known_hosts(Connection("h", config=Config(runtime_ssh_path=str(config))))
+
+
+class Wire:
+    """A channel that remembers what was sent."""
+
+    def __init__(self) -> None:
+        self.closed, self.sent = False, list[bytes]()
+
+    def sendall(self, some: bytes) -> None:
+        self.sent.append(some)
+
+
+def test_a_visit_gives_signs_of_life_and_says_stop_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "KEEPALIVE", 0.01)
+    visit, wire = remote.Visit(Connection("host")), Wire()
+    visit._channel = wire
+    living = threading.Thread(target=visit._live, args=(wire,), daemon=True)
+    living.start()
+    while wire.sent.count(b"\n") < 2:
+        time.sleep(0.01)
+
+    visit.stop()
+    while b"stop\n" not in wire.sent or wire.sent[-1] != b"\n":
+        time.sleep(0.01)
+    with pytest.raises(Stopped):
+        visit.send(Box(["true"]))
+    wire.closed = True
+    living.join(5)
+
+    assert not living.is_alive()
+    assert {b"\n", b"stop\n"} == set(wire.sent)
+    assert 1 == wire.sent.count(b"stop\n")
+    assert 0 == visit.trips
