@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 
 from invoke import Exit
@@ -34,6 +34,9 @@ for unit in $(systemctl list-units --failed --plain --no-legend | awk '{ print $
 ss -Hltn | awk '{ print $4 }' | sort -u | while read -r local; do say listens "$local"; done
 iptables -S INPUT 2> /dev/null | grep -q '^-P INPUT DROP' && say 'policy IPv4' DROP || say 'policy IPv4' ACCEPT
 ip6tables -S INPUT 2> /dev/null | grep -q '^-P INPUT DROP' && say 'policy IPv6' DROP || say 'policy IPv6' ACCEPT
+sshd -T 2> /dev/null | awk '$1 == "passwordauthentication" { print "logins\t" $2 }'
+visudo -cq > /dev/null 2>&1 || say sudoers broken
+grep -hsE '^[^#]*NOPASSWD' /etc/sudoers /etc/sudoers.d/* | while read -r who rule; do say "sudo $who" "$rule"; done
 if [ -x /usr/local/sbin/gatehouse-renew ]; then
     gatehouse-renew --list 2> /dev/null | while IFS= read -r line; do say certificate "$line"; done
     # Cron leaves a mark at each of its turns; before the first one, the age is that of its own file.
@@ -81,8 +84,8 @@ class Reading:
     fault: str = ""
 
 
-def readings(answer: str, ssh_ports: tuple[int, ...]) -> Iterator[Reading]:
-    """What the host said, judged line by line."""
+def readings(answer: str, ssh_ports: tuple[int, ...], owners: Collection[str] = ()) -> Iterator[Reading]:
+    """What the host said, judged line by line.  `owners` are the sites' users, who may never become root."""
     hits: dict[str, int] = {}
     for line in answer.splitlines():
         key, _, value = line.partition("\t")
@@ -92,6 +95,8 @@ def readings(answer: str, ssh_ports: tuple[int, ...]) -> Iterator[Reading]:
             hits[counter.removeprefix("MAIN.")] = int(count)
         elif kind == "listens":
             yield from _listener(value, OPEN | set(ssh_ports))
+        elif kind == "sudo":
+            yield Reading("sudo", name, value, "a site's user may become root" if name in owners else "")
         elif kind in JUDGES:
             yield JUDGES[kind](name, value)
     if hits:
@@ -123,6 +128,11 @@ def _failed(_: str, unit: str) -> Reading:
 
 def _policy(family: str, policy: str) -> Reading:
     return Reading("firewall", family, policy, "" if policy == "DROP" else "what no rule allows is let in")
+
+
+def _logins(_: str, passwords: str) -> Reading:
+    by_key = passwords == "no"
+    return Reading("ssh", "logins", "by key" if by_key else "by password too", "" if by_key else "can be guessed")
 
 
 def _certificate(_: str, line: str) -> Reading:
@@ -163,6 +173,8 @@ JUDGES: dict[str, Callable[[str, str], Reading]] = {
     "service": _service,
     "unit-failed": _failed,
     "policy": _policy,
+    "logins": _logins,
+    "sudoers": lambda _, __: Reading("sudo", "sudoers", "broken", "on the host, visudo -c says where"),
     "certificate": _certificate,
     "renewal": _renewal,
     "frontend": lambda _, line: Reading("haproxy", line.partition(" ")[0], line.partition(" ")[2]),
@@ -186,7 +198,7 @@ def status(c, json=False):
     Exit code 1 when something is wrong.  It changes nothing and takes no lock.
     """
     host = Host.of(c)
-    found = list(readings(host.ask(QUESTION), host.facts.ssh_ports))
+    found = list(readings(host.ask(QUESTION), host.facts.ssh_ports, {site.owner for site in host.sites}))
     if host.skew:
         found.append(Reading("clock", "host", f"{host.skew:+d} s", "it differs from yours: one of the two is wrong"))
     faults = [reading for reading in found if reading.fault]

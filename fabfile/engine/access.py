@@ -52,10 +52,14 @@ def armed(label: str, apply: str, revert: str, args: Iterable[str], seconds: int
     return box
 
 
-def armed_files(paths: Iterable[str], reload: str, args: Iterable[str], seconds: int) -> Box:
-    """Arm the return of these files as they are now; `reload` lets the daemon take them."""
-    revert = f"box={FORMER}\n. {FORMER}/prelude.sh\nhome={FORMER}\nrestore {quoted(paths)}\n{reload}"
-    return _armed(revert, quoted(args), seconds, quoted(paths))
+def armed_files(paths: Iterable[str], taken: Iterable[str], reload: str, args: Iterable[str], seconds: int) -> Box:
+    """Arm the return of these files as they are now, and of what the host remembers as `taken`.
+
+    `reload` lets the daemon take them.
+    """
+    files = quoted([*paths, *(f"/var/lib/gatehouse/loaded/{name}" for name in taken)])
+    revert = f"box={FORMER}\n. {FORMER}/prelude.sh\nhome={FORMER}\nrestore {files}\n{reload}"
+    return _armed(revert, quoted(args), seconds, files)
 
 
 def prove(c: Connection) -> None:

@@ -291,7 +291,8 @@ class Host:
         paths = [path for change in self._pending for path in script.touched(change)]
         if self.dry or not self._pending:
             return
-        self._send(access.armed_files(paths, reload, args, seconds))
+        taken = [name for change in self._pending for name in script.remembered(change)]
+        self._send(access.armed_files(paths, taken, reload, args, seconds))
         try:
             self.flush()
         except StepFailed:

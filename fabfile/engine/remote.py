@@ -134,8 +134,10 @@ def opened(c: Connection) -> Connection:
     except Problem:
         raise
     except BROKEN as error:
-        reason = getattr(error, "strerror", "") or str(error) or type(error).__name__
-        raise Unreachable(f"{name} ({c.host}:{c.port}) cannot be reached: {reason}", f"try: ssh {name}") from None
+        reason, way_out = _reason(error), f"try: ssh {name}"
+        if "refused" in reason:
+            way_out += f"; if other ports answer, you are banned: from elsewhere, fab -H {name} fail2ban.unban YOURS"
+        raise Unreachable(f"{name} ({c.host}:{c.port}) cannot be reached: {reason}", way_out) from None
     _steady(c.transport)
     return c
 
@@ -151,6 +153,13 @@ def _steady(transport: paramiko.Transport) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD * 1000)
+
+
+def _reason(error: Exception) -> str:
+    """The system's own words; of several addresses that were tried, the first one's."""
+    if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
+        error = next(iter(error.errors.values()))
+    return getattr(error, "strerror", "") or str(error) or type(error).__name__
 
 
 def another(c: Connection) -> Connection:

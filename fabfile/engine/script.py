@@ -270,6 +270,16 @@ def touched(change: Change) -> tuple[str, ...]:
     return ()
 
 
+def remembered(change: Change) -> tuple[str, ...]:
+    """The names under which the host remembers what was taken (`remember` in prelude.sh)."""
+    match change:
+        case Load():
+            return change.unit, change.unit + ".restart"
+        case Run():
+            return (change.name,) if change.on else ()
+    return ()
+
+
 def _grouped(changes: Iterable[T], key: Callable[[T], tuple[Any, ...]]) -> Iterable[tuple[tuple[Any, ...], list[T]]]:
     groups: dict[tuple[Any, ...], list[T]] = {}
     for change in changes:

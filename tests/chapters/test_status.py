@@ -70,3 +70,11 @@ def test_what_is_wrong_is_named(line: str, fault: str) -> None:
 
 def test_sshd_may_listen_where_it_really_does() -> None:
     assert [] == faults("listens\t0.0.0.0:2222", (2222,))
+
+
+def test_passwords_over_ssh_and_sites_that_may_become_root_are_faults() -> None:
+    assert ["ssh logins: can be guessed"] == faults("logins\tyes")
+    assert [] == faults("logins\tno\nsudo ops\tALL=(ALL) NOPASSWD: ALL")
+    told = readings("sudo example-com\tALL=(root) NOPASSWD: /usr/bin/tar *", (22,), {"example-com"})
+    assert ["a site's user may become root"] == [one.fault for one in told]
+    assert ["sudo sudoers: on the host, visudo -c says where"] == faults("sudoers\tbroken")
