@@ -28,17 +28,13 @@ FAILSAFE = "/usr/local/sbin/gatehouse-failsafe"
 FAILSAFE_UNIT = "/etc/systemd/system/gatehouse-failsafe.service"
 
 # iptables-restore --noflush sets policies and refills our chains in one commit, and leaves all other chains alone.
-# A jump that is there already is left out.
+# Jumps to them that are there already, from whichever version of this, go in the same commit.
 APPLY = """
 iptables-save -t filter > "$former/rules4"
 ip6tables-save -t filter > "$former/rules6"
 load_rules() {
-    printf '%s\\n' "$2" | while IFS= read -r line; do
-        case $line in
-            "-A INPUT "* | "-A OUTPUT "*) "$1" -C ${line#-A } || printf '%s\\n' "$line" ;;
-            *) printf '%s\\n' "$line" ;;
-        esac
-    done | "$1-restore" --noflush
+    jumps=$("$1" -S | sed -n 's/^-A \\(.* -j GATEHOUSE\\(-INNER\\)\\?\\)$/-D \\1/p')
+    printf '%s\\n' '*filter' "$jumps" "$2" COMMIT | "$1-restore" --noflush
 }
 load_rules iptables "$1"
 load_rules ip6tables "$2"
@@ -105,7 +101,7 @@ def holds(live: Iterable[str], rules: Mapping[str, Iterable[str]]) -> bool:
     """Whether the rules in force (iptables-save) are ours: policy, jumps and chains."""
     live = list(live)
     return any(line.startswith(":INPUT DROP") for line in live) and all(
-        JUMPS[chain] in live
+        [line for line in live if line.endswith(f" -j {chain}")] == [JUMPS[chain]]
         and [line for line in live if line.startswith(f"-A {chain} ")] == [f"-A {chain} {rule}" for rule in wanted]
         for chain, wanted in rules.items()
     )
@@ -205,17 +201,15 @@ def _persist(host: Host) -> None:
 
 
 def _restore(rules: Mapping[str, Iterable[str]]) -> str:
-    """The input of iptables-restore --noflush."""
+    """The table's lines for iptables-restore."""
     return "\n".join(
         [
-            "*filter",
             ":INPUT DROP [0:0]",
             ":FORWARD DROP [0:0]",
             ":OUTPUT ACCEPT [0:0]",
             *(f":{chain} - [0:0]" for chain in rules),
             *(JUMPS[chain] for chain in rules),
             *(f"-A {chain} {rule}" for chain, wanted in rules.items() for rule in wanted),
-            "COMMIT",
         ]
     )
 

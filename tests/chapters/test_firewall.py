@@ -85,6 +85,7 @@ def test_rules_in_force_are_known_with_bans_before_them() -> None:
         lambda rules: [line.replace(":INPUT DROP", ":INPUT ACCEPT") for line in rules],
         lambda rules: [line for line in rules if line != "-A INPUT -j GATEHOUSE"],
         lambda rules: [line for line in rules if line != firewall.JUMPS["GATEHOUSE-INNER"]],
+        lambda rules: [*rules, "-A OUTPUT -j GATEHOUSE-INNER"],
         lambda rules: [line for line in rules if "--uid-owner 107" not in line],
         lambda rules: [line for line in rules if "--dport 22" not in line],
         lambda rules: [*rules[:-1], "-A GATEHOUSE -p tcp -m tcp --dport 3306 -j ACCEPT"],

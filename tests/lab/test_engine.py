@@ -106,24 +106,6 @@ def test_a_site_s_directory_is_made_as_its_user_and_never_touched_again(vps: Mac
 # ---------------------------------------------------------------------- getting in
 
 
-def test_a_change_that_locks_the_operator_out_is_taken_back_by_the_host(bare: Bare, engine) -> None:  # type: ignore[no-untyped-def]
-    host = bare()
-    host.check("apt-get update -q && apt-get install -qy --no-install-recommends iptables", timeout=300)
-
-    done = engine(
-        host,
-        """host.facts
-host.access("shut the door", "iptables -I INPUT -p tcp --dport 22 -m conntrack --ctstate NEW -j DROP",
-            "iptables -D INPUT -p tcp --dport 22 -m conntrack --ctstate NEW -j DROP", seconds=15)""",
-    )
-
-    assert "no new connection got in" in done.stdout, done.stdout + done.stderr
-    time.sleep(15)
-    assert "ACCEPT" not in host.check("iptables -S INPUT | grep -c DROP || true")
-    assert 0 == host.fab("trust").returncode
-    assert "" == host.check("iptables -S INPUT | grep -- '--dport 22' || true")
-
-
 def test_a_revert_that_is_not_needed_never_fires(vps: Machine) -> None:
     assert "" == vps.check("systemctl list-timers --all --no-legend 'gatehouse-revert*'").strip()
     assert 1 == vps.exec("test -e /var/lib/gatehouse/revert.sh").rc
