@@ -136,7 +136,7 @@ def opened(c: Connection) -> Connection:
     except BROKEN as error:
         reason, way_out = _reason(error), f"try: ssh {name}"
         if "refused" in reason:
-            way_out += f"; if other ports answer, you are banned: from elsewhere, fab -H {name} fail2ban.unban YOURS"
+            way_out += "; if its other ports answer, your address is banned: docs/oncall.md, I am locked out"
         raise Unreachable(f"{name} ({c.host}:{c.port}) cannot be reached: {reason}", way_out) from None
     _steady(c.transport)
     return c
