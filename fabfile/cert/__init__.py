@@ -91,7 +91,7 @@ def issue(c):
 
     A name that fails stops nobody: it is served with the default certificate, or its old one, and the step ends with
     code 1 and the reason. It waits before it is tried again, so that typing the same twice does not run into the CA's
-    limits; `cert.renew NAME` tries at once.
+    limits; `cert.renew NAME` tries at once. A name without any address in DNS is not ordered.
     """
     host = Host.of(c)
     if names := [site.domain for site in host.sites if not satisfied(host, site)]:
@@ -104,7 +104,8 @@ def schedule(c):
     """T1 Certificate renewal: cron calls every hour, and the program keeps to this host's own two times of the day.
 
     Due is what has less than a third of its lifetime left, not a number of days: lifetimes are getting shorter. A name
-    that failed is tried again after 1, 10 and 100 minutes, then daily.
+    that failed is tried again after 1, 10 and 100 minutes, then daily; one that browsers warn of by now, at once. Cron
+    calls after a boot as well: the host may have been off for months.
     """
     host = Host.of(c)
     host.packages("cron")

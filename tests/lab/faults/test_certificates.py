@@ -361,6 +361,7 @@ def public(vps: Machine, lab: Lab) -> Iterator[Authority]:
     vps.put({"/root/roots.pem": lab.ca_bundle.read_bytes() + pem(ca.root)})
     with setting(vps, "trust", "/root/roots.pem"):
         yield ca
+    vps.check("rm /root/roots.pem")
 
 
 @contextlib.contextmanager
@@ -737,6 +738,7 @@ def test_f55_the_real_cron_daemon_renews_within_its_minute(
     finally:
         vps.check(f"mv /root/kept.cron {table}")
         until(vps, "! pgrep -x gatehouse-renew")
+        vps.check("rm -r /tmp/hurried")
     assert served(stranger, vps) == on_disk(vps) != due
     seen(f"the daemon itself renewed after {time.monotonic() - start:.0f} s")
 
