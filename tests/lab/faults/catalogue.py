@@ -111,7 +111,7 @@ FAULTS = {
         "PHP as the web server's user, or writing beyond its rooms",
         "it runs as the site's user, who writes into the site's own tree and nowhere else",
     ),
-    "F-73": Fault("sudo rules too wide", "none are made; what is there is told"),
+    "F-73": Fault("sudo rules too wide", "none are made; `status` tells what is there"),
     # HTTP
     "F-74": Fault("forged client addresses", "every layer sees the real peer"),
     "F-75": Fault("a Host that is unknown, empty, twice, or unlike the URI", "4xx, or the right site's answer"),

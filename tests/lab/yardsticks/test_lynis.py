@@ -49,7 +49,7 @@ WAIVERS = {
     "FIRE-4513": "rules for what has not come yet are no mistake",
     "HTTP-6640": "HAProxy limits each client, over all of Apache's children",
     "HTTP-6643": "the WAF belongs to the role balancer",
-    "SSH-7408": "sshd's values are judged by a yardstick of its own (tests/lab/test_sshd.py)",
+    "SSH-7408": "sshd's values are judged by a yardstick of its own (test_sshd.py)",
     "SSH-7440": "who may log in is whose key is there",
     "DBS-1884": "Redis has an ACL user a site, which excludes requirepass, on a unix socket; its file is another",
     "DBS-1886": "its ACL lets no site's user call CONFIG",
