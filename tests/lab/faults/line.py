@@ -101,8 +101,8 @@ def line(lab: Lab, machine: Machine, place: Path, delay: float, loss: float) -> 
     made = Line(machine, delay, loss)
     config, known = place / "ssh_config", place / "known_hosts"
     here = f"[127.0.0.1]:{made.port}"
-    key = next(each for each in known.read_text().splitlines() if each.startswith(f"{machine.name},"))
-    known.write_text(known.read_text() + f"{here} {key.split(' ', 1)[1]}\n")
+    keys = [each.partition(" ")[2] for each in known.read_text().splitlines() if each.startswith(f"{machine.name},")]
+    known.write_text("".join(f"{here} {key}\n" for key in keys))
     config.write_text(
         config.read_text().replace(f"HostName {machine.ip}\n", f"HostName 127.0.0.1\n    Port {made.port}\n")
     )
