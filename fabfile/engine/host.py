@@ -39,6 +39,7 @@ ADVICE = {
     "No space left on device": "make room on the host (`status` shows which disk, or its inodes, are full)",
     "Read-only file system": "find out why it is read-only (dmesg, /etc/fstab), mount it read-write",
     "Operation not permitted": "see whether somebody made it immutable (lsattr) and why (chattr -i)",
+    "Device or resource busy": "see what is mounted there (findmnt)",
 }
 
 RUNBOOK = Path(__file__).resolve().parents[2]

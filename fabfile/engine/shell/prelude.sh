@@ -74,8 +74,13 @@ apt_once() {
     return "$(cat "$box/code")"
 }
 
-# finish: what an interrupted dpkg left half-done is done first.
-finish() { DEBIAN_FRONTEND=noninteractive patient dpkg --configure -a --force-confdef --force-confold; }
+# finish: what an interrupted dpkg left half-done is done first; what it had half unpacked is installed anew.
+finish() {
+    DEBIAN_FRONTEND=noninteractive patient dpkg --configure -a --force-confdef --force-confold
+    torn=$(dpkg-query -W -f='${db:Status-Abbrev} ${binary:Package}\n' | sed -n 's/^..R //p')
+    # shellcheck disable=SC2086  # a name a word
+    [ -z "$torn" ] || apt install --reinstall $torn
+}
 interrupted() { [ -n "$(dpkg --audit)" ] || ls /var/lib/dpkg/updates/[0-9]*; }
 
 # add_user NAME HOME SHELL: a system user with its own group, which may be left over from a user that was deleted.

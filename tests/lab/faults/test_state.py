@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ..lab import Lab
-from ..machine import Machine, Stranger
+from ..machine import CAPABILITIES, Machine, Stranger
 from .truth import files, listing, managed, serves
 
 Say = Callable[[str], None]
@@ -226,39 +226,68 @@ def test_f18_a_read_only_directory_stops_the_run_and_is_named(vps: Machine, stra
         serves(vps, stranger)
     finally:
         vps.check("umount /etc/haproxy")
-    converges(vps)
+        converges(vps)
     seen("/etc/haproxy read-only: the error names the file; no later step; all served; converged once writable")
+
+
+IMMUTABLE = """open(my $file, "<", $ARGV[1]) or die "open: $!"; my $flags = pack("q", 0);
+ioctl($file, 0x80086601, $flags) or die "get: $!";
+$flags = unpack("q", $flags); $flags = $ARGV[0] eq "+i" ? $flags | 0x10 : $flags & ~0x10;
+ioctl($file, 0x40086602, pack("q", $flags)) or die "set: $!";"""
+
+
+def change_attribute(machine: Machine, attribute: str, path: str) -> None:
+    """chattr +i or -i, by a neighbour that may: lab hosts have not the capability, and an image has no chattr."""
+    container = machine.container
+    container.client.containers.run(
+        container.image.id, ["-e", IMMUTABLE, attribute, f"/proc/1/root{path}"], entrypoint="perl", remove=True,
+        pid_mode=f"container:{container.id}", cap_add=[*CAPABILITIES, "LINUX_IMMUTABLE"],
+        security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+    )  # fmt: skip
+
+
+@contextmanager
+def fixed(machine: Machine, path: str, how: str) -> Iterator[None]:
+    """The file cannot be replaced for a while: it is immutable, or a mount point as container engines make of some."""
+    if how == "immutable":
+        change_attribute(machine, "+i", path)
+    else:
+        machine.check(f"mount --bind {path} {path}")
+    try:
+        yield
+    finally:
+        if how == "immutable":
+            change_attribute(machine, "-i", path)
+        else:
+            machine.check(f"umount {path}")
 
 
 @pytest.mark.fault("F-18")
 @pytest.mark.demand
-def test_f18_an_immutable_file_stops_the_run_and_is_named(vps: Machine, stranger: Stranger, seen: Say) -> None:
+@pytest.mark.parametrize(
+    ("how", "said", "advised"),
+    [("immutable", "Operation not permitted", "lsattr"), ("a mount point", "Device or resource busy", "findmnt")],
+)
+def test_f18_a_file_that_cannot_be_replaced_stops_the_run_and_is_named(
+    vps: Machine, stranger: Stranger, how: str, said: str, advised: str, seen: Say
+) -> None:
     path = "/etc/haproxy/hosts.map"
     vps.check(f"echo >> {path}; etckeeper commit 'by hand' > /dev/null")
-    before = files(vps)
-    change_attribute(vps, "+i", path)
     try:
-        done = vps.fab("bootstrap")
-        error = failure(done)
-        assert path in error
-        assert "Operation not permitted" in error
-        assert "lsattr" in error
-        assert "haproxy.configure" not in done.stdout, "a later step was begun"
-        assert before == files(vps)
-        serves(vps, stranger)
+        before = files(vps)
+        with fixed(vps, path, how):
+            done = vps.fab("bootstrap")
+            error = failure(done)
+            assert path in error
+            assert said in error
+            assert advised in error
+            assert "haproxy.configure" not in done.stdout, "a later step was begun"
+            assert before == files(vps)
+            serves(vps, stranger)
     finally:
-        change_attribute(vps, "-i", path)
-    converges(vps)
+        converges(vps)
     assert "" == vps.check("find /etc -name '.gatehouse.*'")
-    seen("chattr +i: the same")
-
-
-def change_attribute(machine: Machine, attribute: str, path: str) -> None:
-    """As root of the machine under the container would: the host's own root may not."""
-    api = machine.container.client.api
-    number = api.exec_create(machine.container.id, ["chattr", attribute, path], privileged=True)["Id"]
-    said = api.exec_start(number)
-    assert 0 == api.exec_inspect(number)["ExitCode"], said
+    seen(f"{how}: the same")
 
 
 @pytest.mark.fault("F-18")
@@ -357,7 +386,7 @@ def test_f19_a_step_that_installs_puts_it_right_first_too(depot: Machine, seen: 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert ["ii", "ii"] == [status(depot, name) for name in ("lab-brake", "socat")]
     # Only unpacked: as after a power cut between dpkg's two passes.
-    depot.check("apt-get -y purge lab-brake; dpkg --unpack /run/depot/*.deb; apt-get -y purge socat")
+    depot.check("apt-get -y purge lab-brake socat; dpkg --unpack /run/depot/*.deb")
     assert "iU" == status(depot, "lab-brake")
     assert 0 == depot.fab("haproxy.install").returncode
     assert ["ii", "ii"] == [status(depot, name) for name in ("lab-brake", "socat")]
