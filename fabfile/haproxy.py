@@ -42,7 +42,7 @@ POST_QUANTUM = "X25519MLKEM768"
 
 # What a request may look like: bytes of its URL (RFC 9110, 4.1, wants 8000), bytes and number of its headers; and bytes
 # of all when its body comes without a length, well below the 15360 that HAProxy's buffer takes.
-MOST = {"url": 8000, "head": 12000, "headers": 80, "unmeasured": 10_000}
+MOST = {"url": 8000, "head": 12000, "headers": 80, "unmeasured": 10_000, "buffered": 8000}
 USUAL_BODY = Site(domain="example.com").body_limit
 
 # What HAProxy says itself, and what it means to a visitor.
@@ -140,7 +140,7 @@ def hosts(c):
     help={
         "requests": "requests in 10 seconds that one client may send before it is answered 429",
         "connections": "new connections in 10 seconds that one client may open before they are closed",
-        "concurrent": "connections that one client may hold open at once",
+        "concurrent": "connections that one client may hold open at once; for uploads it is a tenth",
         "maxconn": "connections of all clients together; without it, 2 for each megabyte of memory",
     },
     within=dict.fromkeys(("requests", "connections", "concurrent", "maxconn"), (1, 1_000_000)),
@@ -177,6 +177,7 @@ def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
         codes=tuple(PAGES),
         unsaid=UNSAID,
         most=MOST,
+        bodies=max(concurrent // 10, 1),
         usual=USUAL_BODY,
         refused_methods=REFUSED_METHODS,
         forgeable=(*FORGEABLE, *HOP_BY_HOP),

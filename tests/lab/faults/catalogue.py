@@ -121,8 +121,13 @@ FAULTS = {
     "F-76": Fault("twenty ways to poison the cache", "a second, clean client gets the clean page"),
     "F-78": Fault("PURGE and BAN by strangers", "405"),
     "F-79": Fault("smuggled requests, HTTP/1 and 2", "refused, or all layers agree; nobody's answer shifts"),
-    "F-80": Fault("slow heads, bodies, reads, handshakes, HTTP/2 windows", "cut off; an honest client notices little"),
-    "F-81": Fault("too long, too many, too big", "414, 431, 413 or 400 at once; no worker dies"),
+    "F-80": Fault(
+        "slow heads, bodies, reads, handshakes, HTTP/2 windows",
+        "cut off within a minute; slow readers cost Apache nothing; an honest client notices little",
+    ),
+    "F-81": Fault(
+        "too long, too many, too big", "414, 431, 413, 411 or closed, at once; no worker dies; no disk fills"
+    ),
     "F-83": Fault("a backend dies, hangs, or answers garbage", "a stale page or 503, with HSTS; back within seconds"),
     "F-84": Fault("a whole office behind one address", "served; beyond the limits 429"),
     "F-85": Fault("hidden files, status pages, listings", "403 or 404"),
