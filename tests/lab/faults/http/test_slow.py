@@ -57,7 +57,7 @@ class Honest(threading.Thread):
 
 @contextlib.contextmanager
 def honest(host: Machine, name: str = "example.com", path: str = "/front.php") -> Iterator[Honest]:
-    """Somebody honest for a while; none of their requests may fail. (How long they take is told; the bound is generous.)"""
+    """Somebody honest for a while; none of their requests may fail."""
     them = Honest(host, name, path)
     them.start()
     try:
