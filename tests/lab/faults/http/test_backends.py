@@ -170,6 +170,7 @@ def test_f83_varnish_hangs_or_is_cut_off(visit: Visitor, page: str, how: str, se
     seen(f"Varnish {how}: 503 after {took:.0f} s; back after {back(visit, page, 30):.1f} s")
 
 
+@pytest.mark.demand
 @pytest.mark.parametrize("layer", ["apache2", "varnish"])
 def test_f83_a_layer_answers_nonsense(visit: Visitor, page: str, layer: str, seen: Callable[[str], None]) -> None:
     """A program of ours answers in the layer's place, as its user: nobody else may use that port."""
@@ -199,6 +200,7 @@ def test_f83_a_layer_answers_nonsense(visit: Visitor, page: str, layer: str, see
     seen(f"{len(NONSENSE)} kinds of nonsense in the place of {layer}: our 50x; back after {back(visit, page):.1f} s")
 
 
+@pytest.mark.demand
 def test_f83_a_failing_script_is_shown_only_where_there_is_no_better_answer(visit: Visitor) -> None:
     flaky = f"{ROOM}/flaky.php"
     write = f"runuser -u example-com -- tee {flaky} > /dev/null"
