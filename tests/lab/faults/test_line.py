@@ -133,7 +133,7 @@ def test_f03_the_line_goes_while_apt_works(vps: Machine, cut: str, seen: Seen) -
         cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        vps.check("until pgrep -x dpkg > /dev/null; do sleep 0.02; done", timeout=60)
+        vps.check("until pgrep -f 'dpk[g] .*--unpack' > /dev/null; do sleep 0.02; done", timeout=110)
         vps.check(f"iptables -I {DROP}" if cut == "silent" else "ss -Kt state established '( sport = :22 )'")
         began = time.monotonic()
         refused = vps.fab("bootstrap") if cut == "cut" else None
