@@ -114,7 +114,8 @@ def configure(c, older_clients=False):
         "ciphers": agreed(CIPHERS, login.ciphers),
         "macs": agreed(MACS[facts.release], login.macs),
     }
-    if facts.files[MAIN].mode != 0o600:
+    main = facts.files.get(MAIN)
+    if main and main.mode != 0o600:
         host.run(f"{MAIN} for root alone", 'chmod 0600 "$1"', MAIN)
     by_socket = facts.units.get("ssh.socket", Unit()).active == "active"
     with host.proving("sshd by keys alone", "systemctl --no-block try-restart ssh.service"):

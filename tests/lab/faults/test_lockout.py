@@ -56,9 +56,9 @@ MISTAKES = {
         "firewall.apply",
         """
         right = firewall.chain
-        firewall.chain = lambda *known: [
-            rule.replace("-p tcp -m tcp --dport 22 ", "-s 203.0.113.0/24 -p tcp -m tcp --dport 22 ")
-            for rule in right(*known) if not rule.startswith("-s ")
+        firewall.chain = lambda family, *known: [
+            "-s " + {4: "203.0.113.0/24 ", 6: "2001:db8:57::/64 "}[family] + rule if "--dport 22 " in rule else rule
+            for rule in right(family, *known) if not rule.startswith("-s ")
         ]
         """,
     ),
@@ -509,12 +509,12 @@ def test_f57_a_kernel_without_the_owner_match_keeps_the_rules_it_had(vps: Machin
             vps.check(f"{tool} -F GATEHOUSE-INNER")
         vps.check(f"mv {library} {library}.away")
         try:
-            rules = vps.check("iptables -S; ip6tables -S")
+            rules = state(vps)
             told = vps.fab("firewall.apply")
 
             assert 1 == told.returncode
             assert "owner" in told.stderr, told.stderr
-            assert rules == vps.check("iptables -S; ip6tables -S")
+            assert rules == state(vps)
         finally:
             vps.check(f"mv {library}.away {library}")
             assert 0 == vps.fab("firewall").returncode
