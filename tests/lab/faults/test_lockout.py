@@ -245,7 +245,8 @@ def test_f58_a_boot_with_broken_rules_lets_ssh_in_and_nothing_else(
         vps.put({RULES[family]: text.encode() for family, text in BROKEN[broken].items()}, 0o640)
         vps.container.restart(timeout=20)
         wait_until(lambda: gets_in(vps), 60)
-        wait_until(lambda: vps.exec("systemctl is-active haproxy fail2ban").rc == 0, 60)
+        serves = "systemctl is-active fail2ban && ss -Hltn 'sport = :443' | grep -q ."
+        wait_until(lambda: vps.exec(serves).rc == 0, 90)
 
         assert {4: {22}, 6: {22}} == let_in(stranger, vps)
         told = vps.fab("status")
