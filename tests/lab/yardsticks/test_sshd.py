@@ -160,6 +160,21 @@ def test_ssh_baseline(host: Machine) -> None:
     SSH.judge(host.testinfra, WAIVERS)
 
 
+@pytest.mark.demand
+def test_an_sshd_that_its_socket_starts_takes_the_same_values(vps12: Machine) -> None:
+    vps12.check("systemctl -q disable --now ssh.service; systemctl -q enable --now ssh.socket")
+    try:
+        vps12.check("rm /etc/ssh/sshd_config.d/05-gatehouse.conf")
+        done = vps12.fab("sshd")
+        assert 0 == done.returncode, done.stdout + done.stderr
+        assert "0 changed" in vps12.fab("sshd").stdout
+        assert "disabled" == vps12.exec("systemctl is-enabled ssh.service").out.strip()
+        SSH.judge(vps12.testinfra, WAIVERS)
+    finally:
+        vps12.check("systemctl -q disable --now ssh.socket; systemctl -q enable --now ssh.service")
+        vps12.fab("sshd")
+
+
 POLICIES = {"bookworm": "Hardened Debian 12 (version 3)", "trixie": "Hardened Debian 13 (version 1)"}
 
 
