@@ -74,7 +74,7 @@ class Attack:
 
     def by_php(self, stranger: Stranger) -> list[str]:
         self.corner.put("probes.php", self.probes.script())
-        answer = stranger.curl(f"https://example.com/{self.corner.name}/probes.php")
+        answer = stranger.curl(f"https://example.com/{self.corner.name}/probes.php", to=self.host)
         return list(json.loads(answer.out))
 
     def by_root_s_php(self) -> set[str]:
@@ -88,7 +88,7 @@ class Attack:
             "run.php",
             "<?php header('Cache-Control: no-store'); echo shell_exec('sh ' . __DIR__ . '/probes.sh; echo ran');",
         )
-        said = stranger.curl(f"https://example.com/{self.corner.name}/run.php").out.splitlines()
+        said = stranger.curl(f"https://example.com/{self.corner.name}/run.php", to=self.host).out.splitlines()
         assert "ran" == said.pop()
         return said
 
