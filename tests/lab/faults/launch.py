@@ -14,6 +14,7 @@ The product knows nothing of this: its prelude.sh is replaced by one that counts
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -42,26 +43,26 @@ op() {
 """
 
 EVERY = r"""
-new() {
+unseen() {
     where="$doing: $*"
     ! grep -qxF -- "$where" /run/killing/points || return
     printf '%s\n' "$where" >> /run/killing/points
 }
-point() { ! new "$@" || DIE; }
-doing= point=0 said=0
-op() { told_op "$@"; doing=$* point=0 said=0; point begins; }
+moment() { ! unseen "$@" || DIE; }
+doing= count=0 said=0
+op() { told_op "$@"; doing=$* count=0 said=0; moment begins; }
 say() {
     told_say "$@"
     said=$((said + 1))
-    case $said in 2 | 20 | 60 | 100 | *50) point "said $said" ;; esac
+    case $said in 2 | 20 | 60 | 100 | *50) moment "said $said" ;; esac
 }
 """
-WRAP = 'NAME() { point=$((point + 1)); point "$point NAME"; command NAME "$@"; }\n'
+WRAP = 'NAME() { count=$((count + 1)); moment "$count NAME"; command NAME "$@"; }\n'
 WITHIN = """
 NAME() {
-    point=$((point + 1))
-    point "$point NAME"
-    ! new "within $point NAME" || { { sleep 0.04; DIE; } & }
+    count=$((count + 1))
+    moment "$count NAME"
+    ! unseen "within $count NAME" || { { sleep 0.04; DIE; } & }
     command NAME "$@"
 }
 """
@@ -75,6 +76,8 @@ def with_prelude(more: str, *replaced: str) -> None:
     for name in replaced:
         assert f"\n{name}() " in text
         text = text.replace(f"\n{name}() ", f"\ntold_{name}() ")
+    words = re.findall(r"^(\w+)\(\) ", text, re.MULTILINE)
+    assert not set(re.findall(r"^(\w+)\(\) ", more, re.MULTILINE)) & set(words), "a word of prelude.sh is hidden"
     (shell / "prelude.sh").write_text(text + more.replace("DIE", DIE))
     for module in (script, access, remote):
         vars(module)["SHELL"] = shell
