@@ -642,8 +642,8 @@ def test_f29_no_certificate_falls_to_a_wrong_clock(
 
 
 @pytest.mark.fault("F-29")
-def test_f29_the_time_is_kept_at_every_boot(host: Machine) -> None:
-    assert "enabled" == host.check("systemctl is-enabled systemd-timesyncd").strip()
+def test_f29_the_time_is_kept_at_every_boot(vps: Machine) -> None:
+    assert "enabled" == vps.check("systemctl is-enabled systemd-timesyncd").strip()
 
 
 # ---------------------------------------------------------------------- memory
