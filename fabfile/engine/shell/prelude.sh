@@ -19,8 +19,16 @@ op() {
 }
 # say TEXT: nobody need listen; an operation goes on when the line is cut.
 say() { printf 'say\t%s\0' "$*" >&3 || :; }
+# crowded: which disks have less than 1 MB, or 16 inodes, left: the shell's own printf says no more than "I/O error".
+crowded() {
+    for how in -Pk:1024 -Pi:16; do
+        df "${how%:*}" / /etc /var /usr/local /run 2> /dev/null | awk -v least="${how#*:}" '
+            NR > 1 && $2 > 0 && $4 < least && !seen[$6]++ { print "No space left on device: " $6 " (" $4 " left)" }'
+    done
+}
 ended() {
     code=$?
+    [ "$code" = 0 ] || crowded
     [ "$code" = 0 ] || printf 'failed\t%s\t%s\n%s\0' "$n" "$code" "$(tail -n 25 "$box/log" | tr -d '\000')" >&3 || :
     [ -z "${stage-}" ] || rm -rf "$stage"
 }

@@ -162,7 +162,7 @@ def fill(machine: Machine, limit: str, room: int) -> None:
         machine.exec("dd if=/dev/zero of=/run/small/filler/0 bs=4k 2> /dev/null")
         machine.check(f"truncate -s -{room}K /run/small/filler/0")
     else:
-        machine.check("cd /run/small/filler; n=0; while : > $n; do n=$((n+1)); done 2> /dev/null; :")
+        machine.check("cd /run/small/filler; n=0; while touch $n; do n=$((n+1)); done 2> /dev/null; :")
         machine.check(f"cd /run/small/filler; ls | head -n {room} | xargs -r rm")
 
 
