@@ -234,7 +234,7 @@ SIEGES = {
     FIRST: ("sleep(25);", 450, THREADS, 150),
     "the processor": ("while (true) { md5('x'); }", 20, WORKERS, 5),
     "memory": ("$x = []; while (true) { $x[] = str_repeat('x', 1 << 20); }", 20, WORKERS, 5),
-    "connections to the sessions": (HELD, 20, REDIS, 4500),
+    "connections to the sessions": (HELD, 20, REDIS, 4100),
 }
 
 
@@ -260,7 +260,7 @@ def test_f67_a_site_that_takes_all_it_can_leaves_enough_for_others(
     seen(f"A takes {siege}: B 40 of 40, median {quiet:.0f} -> {median(times):.0f} ms")
 
 
-def until(true: Callable[[], bool], seconds: float = 20) -> None:
+def until(true: Callable[[], bool], seconds: float = 40) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -382,5 +382,6 @@ def test_f72_a_site_s_programs_run_as_the_site_and_write_into_its_own_rooms_alon
         assert set() == others
         rooms = {"/".join(path.split("/")[4:5]) for path in own}
         assert {"public_html", "tmp", "mail", "log"} == rooms
-        assert {f"{A_ROOT}/log/php_errors.log"} == {path for path in own if path.startswith(f"{A_ROOT}/log")}
+        logs = [path for path in own if path.startswith(f"{A_ROOT}/log")]  # those that were rotated are its as well
+        assert all(path.startswith(f"{A_ROOT}/log/php_errors.log") for path in logs)
     seen(f"runs as {A}; of the whole host it may write its public_html, tmp, mail and PHP's error log")
