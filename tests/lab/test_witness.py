@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -54,7 +55,7 @@ class Boot:
     """A reboot that was watched from outside."""
 
     witness: Witness
-    knocked: str  # what KNOCK printed meanwhile
+    knocked: list[str]  # what KNOCK printed meanwhile
 
 
 @pytest.fixture(scope="module")
@@ -67,23 +68,27 @@ def early(witness: Witness) -> Iterator[None]:
     witness.check("systemctl disable --now early.socket; rm /etc/systemd/system/early*; systemctl daemon-reload")
 
 
+@contextmanager
+def knocking(witness: Witness, stranger: Stranger) -> Iterator[list[str]]:
+    """Somebody tries the early listener all the while; the list then has the lines of KNOCK."""
+    stranger.check("rm -f /tmp/enough; cat > /tmp/knock.py", stdin=KNOCK)
+    command = f"python3 /tmp/knock.py {PORT} {witness.ip} {witness.ip6}"
+    said: list[str] = []
+    thread = threading.Thread(target=lambda: said.extend(stranger.check(command, timeout=1800).splitlines()))
+    thread.start()
+    try:
+        yield said
+    finally:
+        stranger.check("touch /tmp/enough")
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def boot(witness: Witness, stranger: Stranger, early: None) -> Boot:
     """The witness after a real reboot, at whose door somebody knocked all the while."""
-    stranger.check("rm -f /tmp/enough; cat > /tmp/knock.py", stdin=KNOCK)
-    said: list[str] = []
-    knocking = threading.Thread(
-        target=lambda: said.append(
-            stranger.check(f"python3 /tmp/knock.py {PORT} {witness.ip} {witness.ip6}", timeout=1800)
-        )
-    )
-    knocking.start()
-    try:
+    with knocking(witness, stranger) as said:
         witness.restart()
-    finally:
-        stranger.check("touch /tmp/enough")
-        knocking.join()
-    return Boot(witness, said[0])
+    return Boot(witness, said)
 
 
 def test_the_whole_bootstrap_serves_the_example_site(witness: Witness, stranger: Stranger) -> None:
@@ -120,10 +125,8 @@ def test_at_boot_the_rules_are_in_force_before_the_network_is_up(boot: Boot) -> 
 
 
 def test_at_no_moment_of_a_reboot_is_another_port_open(boot: Boot) -> None:
-    lines = boot.knocked.splitlines()
-
-    assert [] == [line for line in lines if line.startswith("open")]
-    assert 50 < int(lines[-1].split()[1])
+    assert [] == [line for line in boot.knocked if line.startswith("open")]
+    assert 50 < int(boot.knocked[-1].split()[1])
 
 
 def test_after_a_reboot_every_kernel_value_is_the_rendered_one(boot: Boot) -> None:
@@ -143,3 +146,27 @@ def test_after_a_reboot_all_is_back_and_nothing_is_to_do(boot: Boot, stranger: S
     ).out  # fmt: skip
     told = json.loads(boot.witness.fab("check", "--json").stdout)
     assert [] == [step for step in told["steps"] if step["outcome"] != "kept"]
+
+
+def test_a_boot_with_broken_rules_files_lets_ssh_in_and_nothing_else(
+    witness: Witness, stranger: Stranger, early: None
+) -> None:
+    def answers(port: int) -> list[bool]:
+        return [0 == stranger.exec(f"ncat -z -w 10 {address} {port}").rc for address in (witness.ip, witness.ip6)]
+
+    with witness.undone("whole-rules"):
+        witness.check("for family in v4 v6; do echo '-A nonsense' > /etc/iptables/rules.$family; done")
+        with knocking(witness, stranger) as said:
+            witness.reboot()
+
+        assert [] == [line for line in said if line.startswith("open")]
+        for tool in ("iptables", "ip6tables"):
+            assert "-P INPUT DROP" in witness.check(f"{tool} -S INPUT")
+        assert [True, True] == answers(22)
+        assert [False, False] == answers(443)
+        assert "gatehouse-failsafe.service" in witness.check("systemctl --failed --plain --no-legend")
+
+        mended = witness.fab("firewall")
+
+        assert 0 == mended.returncode, mended.stdout + mended.stderr
+        assert [True, True] == answers(443)

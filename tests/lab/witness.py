@@ -60,6 +60,11 @@ class Witness(Machine):
 
     def restart(self) -> None:
         """A real reboot: through its firmware, GRUB and kernel."""
+        self.reboot()
+        self.wait()
+
+    def reboot(self) -> None:
+        """The same, until all that starts has started, whether it is well or not."""
         boot = "cat /proc/sys/kernel/random/boot_id"
         before = self.check(boot)
         self.check("sync; systemctl --no-block reboot")
@@ -68,7 +73,7 @@ class Witness(Machine):
             if time.monotonic() > end:
                 raise LabError(f"{self.name} did not come back within {START} s:\n{self.console}")
             time.sleep(1)
-        self.wait()
+        self.exec("systemctl is-system-running --wait", timeout=START)
 
     @property
     def console(self) -> str:
@@ -101,11 +106,12 @@ class Witness(Machine):
     def remember(self, name: str) -> None:
         """Keep the machine as it is now, memory and disk, under this name."""
         self._monitor("savevm", name)
+        self._set_clock()
 
     def return_to(self, name: str) -> None:
         """Be again as one was; only the clock goes on."""
         self._monitor("loadvm", name)
-        self.check(f"date -u -s @{time.time():.0f}")
+        self._set_clock()
 
     @contextmanager
     def undone(self, name: str) -> Iterator[None]:
@@ -115,6 +121,10 @@ class Witness(Machine):
             yield
         finally:
             self.return_to(name)
+
+    def _set_clock(self) -> None:
+        """It stood still meanwhile, and there is no time server in the lab."""
+        self.check(f"date -u -s @{time.time():.0f}")
 
     def _monitor(self, *words: str) -> None:
         code, _, err = super().run(["lab-monitor", *words])
