@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from itertools import groupby
 from typing import Any
 
-from rich.table import Table
+from rich.markup import escape
 
 from .engine import Guarded, Host, query, task
 from .engine.report import console
@@ -133,15 +134,12 @@ def denials(c, json=False):
     since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(state.booted))
     word = "refused" if state.mode == "enforcing" else "would have been refused"
     console.print(f"{host.name}  SELinux is {state.mode}; {len(state.denials)} kinds of access {word} since {since}")
-    if not state.denials:
-        return
-    table = Table(box=None, pad_edge=False, header_style="")
-    for title in ("service", "programs", "may not", "of type", "times", "for example"):
-        table.add_column(title, justify="right" if title == "times" else "left")
-    for each in state.denials:
-        wish = f"{each.kind}: {' '.join(each.permissions)}"
-        table.add_row(each.service, " ".join(each.programs), wish, each.target, str(each.times), each.example)
-    console.print(table)
+    for service, kinds in groupby(state.denials, key=lambda denial: denial.service):
+        console.print(service)
+        for each in kinds:
+            wish = f"{each.kind} {each.target}: {' '.join(each.permissions)}"
+            what = f", such as {each.example}" if each.example else ""
+            console.print(escape(f"    {wish}  ({', '.join(each.programs)}; {each.times}{what})"))
 
 
 @task(help={"hours": "how long the host must have run permissive without a denial (default 24)"})

@@ -17,12 +17,11 @@ from .witness import Witness
 
 SHUT = "INPUT -p tcp --dport 22 --syn -j DROP"
 MODE = "cat /sys/fs/selinux/enforce"
-# What the kernel and auditd wrote so far, out of the guard's sight: the test of the way back must come past it.
-FORGET = """
-setenforce 0
-rm -rf /run/witness-audit; mkdir /run/witness-audit; mv /var/log/audit/audit.log* /run/witness-audit/
-systemctl kill -s USR1 auditd; sleep 1; : > /var/log/audit/audit.log
-journalctl -q --rotate; journalctl -q --vacuum-time=1s
+# The guard sees no denial: this test must come past it. What is taken back afterwards is a real setenforce.
+BLIND = """
+for log in ausearch journalctl; do
+    printf '#!/bin/sh\\n' > /usr/local/sbin/$log; chmod 0755 /usr/local/sbin/$log
+done
 """
 
 
@@ -119,7 +118,7 @@ def test_enforcing_is_refused_while_there_are_denials(confined: Confined) -> Non
 @pytest.mark.demand
 def test_enforcing_goes_back_by_itself_when_nobody_gets_in(confined: Confined) -> None:
     """No new connection gets to sshd from the moment on in which it is enforcing."""
-    confined.witness.check(FORGET)
+    confined.witness.check(BLIND)
     confined.witness.check(
         f"systemd-run --unit=shut sh -c 'until grep -q 1 /sys/fs/selinux/enforce; do :; done; iptables -I {SHUT}'"
     )
@@ -135,6 +134,7 @@ def test_enforcing_goes_back_by_itself_when_nobody_gets_in(confined: Confined) -
         assert "SELINUX=permissive" in confined.witness.check("cat /etc/selinux/config")
     finally:
         confined.witness.exec(f"systemctl stop shut; iptables -D {SHUT}; setenforce 0")
+        confined.witness.check("rm /usr/local/sbin/ausearch /usr/local/sbin/journalctl")
 
 
 @pytest.mark.demand
