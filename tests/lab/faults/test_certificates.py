@@ -713,7 +713,7 @@ def test_f55_after_missed_turns_the_next_tick_renews_whatever_lock_was_left(
         vps.check("systemctl start cron")
     assert vps.fab("cert.list").returncode == 1
     logged = tick(vps)
-    assert re.search(r"(?m)^issued +example\.com +4 of 90 days left; now ", logged)
+    assert re.search(r"(?m)^issued +example\.com +[45] of 90 days left; now ", logged)
     assert served(stranger, vps) == on_disk(vps) != due
     told = vps.fab("status", "--json")
     readings = {each["name"]: each for each in json.loads(told.stdout)["readings"]}
