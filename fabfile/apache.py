@@ -168,7 +168,12 @@ def enable(c, site):
     """T1 Apache: switch a site on again that `apache.disable` switched off."""
     host = Host.of(c)
     conf = _vhost(host, site)
-    host.rename(conf + ".off", conf, check=CHECK)
+    known = [one for one in host.sites if str(one) == site]
+    if not known:
+        raise Problem(f"{site} has no file in sites/ any more", f"put sites/{site}.yml back, then type the same again")
+    # Written anew: while it was off, the vhosts' macro may have got other words.
+    host.absent(conf + ".off", check=CHECK)
+    _vhosts(host, known)
     _serve(host)
 
 

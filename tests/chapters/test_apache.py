@@ -154,16 +154,24 @@ def test_what_an_operator_switched_off_stays_off_and_says_so(monkeypatch: pytest
     assert ["example.com is switched off; on again with: fab -H vps apache.enable example.com"] == host.notes
 
 
-def test_off_and_on_are_renames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_off_is_another_name_and_on_is_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a site is off, the macro that it uses may have got other words."""
     conf = f"{apache.VHOSTS}/example.com.conf"
     host = Recorded(monkeypatch, EXAMPLE, files={conf: a_file()})
 
     off = host.after(apache.disable, site="example.com")
     on = host.after(apache.enable, site="example.com")
 
-    assert [(conf, conf + ".off"), (conf + ".off", conf)] == [
-        (one.path, one.to) for one in (*off, *on) if isinstance(one, Rename)
-    ]
+    assert [(conf, conf + ".off")] == [(one.path, one.to) for one in off if isinstance(one, Rename)]
+    assert [conf + ".off"] == [one.path for one in on if isinstance(one, Remove)]
+    assert [conf] == [one.path for one in on if isinstance(one, PutFile)]
+
+
+def test_a_site_whose_file_went_is_not_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Recorded(monkeypatch, EXAMPLE, files={f"{apache.VHOSTS}/gone.example.conf.off": a_file()})
+
+    with pytest.raises(Problem, match=r"gone\.example has no file in sites/"):
+        host.after(apache.enable, site="gone.example")
 
 
 @pytest.mark.parametrize("step", [apache.disable, apache.enable])
