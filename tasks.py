@@ -42,7 +42,7 @@ def faults(c, only="", quick=False, keep=False, json=False):
     with tempfile.TemporaryDirectory() as directory:
         outcomes = Path(directory) / "outcomes.json"
         flags = ["--lab", "--faults", str(FAULTS_FILE), "--outcomes", str(outcomes), *["--keep-lab"] * keep]
-        flags += [*["-m", "not demand"] * quick, *["--only", ",".join(names)] * bool(names)]
+        flags += ["--only", ",".join(names) or "all", *["--demand"] * (not quick)]
         line = shlex.join([sys.executable, "-m", "pytest", "-q", *flags])
         with c.cd(str(FAULTS_FILE.parents[1])):
             where = {"out_stream": sys.stderr} if json else {"pty": sys.stdout.isatty()}

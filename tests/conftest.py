@@ -1,6 +1,6 @@
 """Two rings: what is under tests/lab needs real hosts and runs with --lab, or when it is named; the rest needs none.
 
-What is marked `demand` takes too long for CI; it runs with --demand, or with --faults when it shows a fault.
+What is marked `demand` takes too long for CI; it runs with --demand.
 """
 
 from pathlib import Path

@@ -75,7 +75,7 @@ def run(pytester: pytest.Pytester) -> Run:
 
 
 def test_every_outcome_is_gathered(run: Run) -> None:
-    done = run("--faults", "faults.json")
+    done = run("--faults", "faults.json", "--demand")
 
     assert 1 == done.ret
     held = {name: outcome.held for name, outcome in run.kept.items()}
@@ -86,6 +86,7 @@ def test_every_outcome_is_gathered(run: Run) -> None:
     assert "not today" in run.kept["F-37"].text
     assert ("ci", "2 checks") == (run.kept["F-31"].by, f"{run.kept['F-31'].checks} checks")
     assert run.kept["F-31"].commit
+    assert run.kept["F-31"].whole
     assert "this shows no fault" not in str(run.kept)
 
 
@@ -93,15 +94,23 @@ def test_what_was_seen_before_stays_until_it_is_seen_again(run: Run) -> None:
     run("--faults", "faults.json", "--only", "F-32,F-34")
     assert ["F-32", "F-33", "F-34"] == list(run.kept)  # one test shows two
 
-    run("--faults", "faults.json", "--only", "F-31", "-m", "not demand")
+    run("--faults", "faults.json", "--only", "F-31")
 
     assert ["F-31", "F-32", "F-33", "F-34"] == list(run.kept)
-    assert "42 files" == run.kept["F-31"].text
+    assert ("42 files", 1, 2) == (run.kept["F-31"].text, run.kept["F-31"].checks, run.kept["F-31"].tests)
+    assert not run.kept["F-31"].whole
+
+
+def test_a_part_does_not_take_the_place_of_the_whole(run: Run) -> None:
+    run("--faults", "faults.json", "--only", "F-31", "--demand")
+    run("--faults", "faults.json", "--only", "F-31")
+
+    assert "42 files; 5000 files" == run.kept["F-31"].text
 
 
 def test_a_machine_reads_this_run_alone(run: Run) -> None:
     run("--faults", "faults.json", "--only", "F-32")
-    run("--faults", "faults.json", "--outcomes", "now.json", "--only", "F-31,F-37")
+    run("--faults", "faults.json", "--outcomes", "now.json", "--only", "F-31,F-37", "--demand")
 
     data = json.loads((run.pytester.path / "now.json").read_text())
 
@@ -113,6 +122,7 @@ def test_a_machine_reads_this_run_alone(run: Run) -> None:
 
 def test_long_ones_run_on_demand_and_with_the_faults(run: Run) -> None:
     assert "test_f31_b" not in str(run().getcalls("pytest_runtest_logreport"))
+    assert "test_something_else" not in str(run("--only", "all").getcalls("pytest_runtest_logreport"))
     assert "test_f31_b" in str(run("--demand").getcalls("pytest_runtest_logreport"))
 
 
@@ -126,7 +136,7 @@ def test_a_test_of_a_fault_that_is_in_no_catalogue_stops_the_run(pytester: pytes
 # ---------------------------------------------------------------------------------------------- how it is told
 
 SEEN = {
-    "F-31": Outcome(checks=2, seen=["13 files, each at its line"], by="ci", commit="abc1234", day="2026-11-21"),
+    "F-31": Outcome(True, 2, 3, ["13 files, each at its line"], by="ci", commit="abc1234", day="2026-11-21"),
     "F-35": Outcome(held=False, seen=["a | b", "<script> [red]not a colour[/] *x* _y_", "two\nlines " + "long " * 60]),
 }
 
@@ -138,8 +148,8 @@ def test_the_table_fits_the_terminal(width: int) -> None:
     lines = out.getvalue().splitlines()
 
     assert max(map(len, lines)) <= max(width, table.WIDTH)
-    assert "1 of 2 held" == lines[-1]
-    assert any(line.startswith("F-31") and line.rstrip().endswith("held") for line in lines)
+    assert "1 of 2 held; of 1 a part was run" == lines[-1]
+    assert any(line.startswith("F-31") and line.rstrip().endswith("held in part") for line in lines)
     assert any(line.startswith("F-35") and line.rstrip().endswith("NOT HELD") for line in lines)
     assert "[red]not a" in out.getvalue()
 
@@ -154,7 +164,8 @@ def test_the_page_has_a_row_for_every_fault_and_each_cell_stays_in_its_own() -> 
     assert "| **no** | demand |" in text
     assert "| not run yet | - |" in text
     assert all(fault.not_here in text for fault in FAULTS.values())
-    assert text.endswith("\n\n**1 of 2 held.**\n")
+    assert "| yes, 2 of 3 | ci |" in text
+    assert text.endswith("\n\n**1 of 2 held; of 1 a part was run.**\n")
 
 
 def test_the_catalogue_is_in_order_and_short_enough_for_a_table() -> None:
@@ -185,7 +196,7 @@ def test_faults_of_the_input_alone_need_no_lab(capsys: pytest.CaptureFixture[str
     line = asked(capsys, 0, only="f-31, F-35", quick=True, keep=True)
 
     assert "--only F-31,F-35" in line
-    assert "-m 'not demand'" in line
+    assert "--demand" not in line
     assert "--keep-lab" in line
     assert line.split("--faults ")[1].split()[0] == str(Path(tasks.__file__).parent / "docs" / "faults.json")
 

@@ -1,8 +1,9 @@
 """A pytest plugin: gathers what the tests of the faults have seen, and makes the table of `inv faults`.
 
-`pytest --faults docs/faults.json` runs every test that carries `@pytest.mark.fault("F-..")`; with `--only F-10,F-31`
-those of these faults. The file holds the last outcome of each fault, with the commit it was seen at; docs/faults.md is
-written beside it. `--outcomes FILE` keeps this run's alone, for machines.
+`pytest --faults FILE` keeps in FILE what the tests that carry `@pytest.mark.fault("F-..")` saw, whatever else is run,
+and writes a page beside it; `--only all` runs those alone, `--only F-10,F-31` those of these faults. FILE holds the
+last outcome of each fault, with the commit it was seen at; a run of a part of its tests does not take the place of one
+of all that held. `--outcomes FILE` keeps this run's alone, for machines.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import datetime
 import json
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,18 +30,19 @@ HEAD = """\
 # Faults
 
 Written by `inv faults`: every fault that a single host can meet, made to happen on a lab host, and what was seen.
-What cannot run in the lab says why, and is not counted. The column *by* tells who runs it: `ci` with every change,
-`demand` with `inv faults`.
+What cannot run in the lab says why, and is not counted. *held* tells how many of its tests were run, when not all were;
+*by* who runs it: `ci` with every change (where some tests of it may be left out), `demand` with `inv faults` alone.
 
 """
 
 
 @dataclass
 class Outcome:
-    """What became of one fault: `held` when every test of it passed."""
+    """What became of one fault: `held` when every test of it that was run passed; `tests` are all that it has."""
 
     held: bool = True
     checks: int = 0
+    tests: int = 0
     seen: list[str] = field(default_factory=list)
     by: str = "demand"
     commit: str = ""
@@ -50,13 +53,16 @@ class Outcome:
         """The cell `seen`; tests that said nothing saw what is expected."""
         return "; ".join(dict.fromkeys(self.seen)) or f"as expected ({self.checks} checks)"
 
+    @property
+    def whole(self) -> bool:
+        """Whether no test of it was left out."""
+        return self.checks >= self.tests
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gatehouse")
-    group.addoption(
-        "--faults", type=Path, metavar="FILE", help="run the tests of the faults only, and keep what they saw in FILE"
-    )
-    group.addoption("--only", default="", metavar="F-10,F-31", help="with --faults: the tests of these faults only")
+    group.addoption("--faults", type=Path, metavar="FILE", help="keep what the tests of faults saw in FILE")
+    group.addoption("--only", default="", metavar="F-10,F-31", help="the tests of these faults alone, or of `all`")
     group.addoption("--outcomes", type=Path, metavar="FILE", help="with --faults: what this run saw, as JSON")
     group.addoption("--demand", action="store_true", help="run the long tests as well, which CI leaves out")
 
@@ -68,21 +74,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Choose: with --faults those that show one, else without the long ones."""
+    """Choose: the long ones with --demand alone, and with --only those that show these faults."""
     only = set(filter(None, config.getoption("--only").split(",")))
+    shows = {item: [name for mark in item.iter_markers("fault") for name in mark.args] for item in items}
+    tests = Counter(name for names in shows.values() for name in names)
     wanted: list[pytest.Item] = []
     rest: list[pytest.Item] = []
-    for item in items:
-        ids = [name for mark in item.iter_markers("fault") for name in mark.args]
-        for name in ids:
+    for item, names in shows.items():
+        for name in names:
             if name not in FAULTS or FAULTS[name].not_here:
                 raise pytest.UsageError(f"{item.nodeid}: {name} is no fault that can be shown here")
-            item.user_properties.append(("fault", name))
+            item.user_properties += [("fault", name), (f"tests of {name}", tests[name])]
         long = item.get_closest_marker("demand") is not None
         item.user_properties.append(("by", "demand" if long else "ci"))
-        faults = config.getoption("--faults")
-        chosen = (bool(only & {*ids}) if only else bool(ids)) if faults else not long or config.getoption("--demand")
-        (wanted if chosen else rest).append(item)
+        meant = not only or (bool(names) and ("all" in only or bool(only & {*names})))
+        (wanted if meant and (not long or config.getoption("--demand")) else rest).append(item)
     items[:] = wanted
     if rest:
         config.hook.pytest_deselected(items=rest)
@@ -107,7 +113,7 @@ class Gatherer:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         told = [(str(key), str(value)) for key, value in report.user_properties]
         for name in [value for key, value in told if key == "fault"]:
-            outcome = self.now.setdefault(name, Outcome())
+            outcome = self.now.setdefault(name, Outcome(tests=int(dict(told)[f"tests of {name}"])))
             if report.failed or report.skipped:
                 outcome.held = False
                 outcome.seen.append(f"{report.nodeid.rpartition('::')[2]}: {_reason(report)}")
@@ -126,7 +132,9 @@ class Gatherer:
         self.now = {name: self.now[name] for name in FAULTS if name in self.now}
         for name, outcome in self.now.items():
             outcome.commit, outcome.day = commit, day
-            kept[name] = asdict(outcome)
+            before = Outcome(**kept[name]) if name in kept else Outcome(held=False)
+            if outcome.whole or not outcome.held or not (before.held and before.whole):
+                kept[name] = asdict(outcome)
         if self.outcomes:
             self.outcomes.write_text(json.dumps(as_data(self.now), indent=1, ensure_ascii=False) + "\n")
         kept = {name: kept[name] for name in FAULTS if name in kept}
@@ -160,7 +168,8 @@ def as_data(outcomes: dict[str, Outcome]) -> dict[str, Any]:
 def sentence(outcomes: dict[str, Outcome]) -> str:
     """The last line: how many of those that were run held."""
     held = sum(outcome.held for outcome in outcomes.values())
-    return f"{held} of {len(outcomes)} held"
+    part = sum(not outcome.whole for outcome in outcomes.values())
+    return f"{held} of {len(outcomes)} held" + (f"; of {part} a part was run" if part else "")
 
 
 WIDTH = 100
@@ -179,7 +188,8 @@ def show(outcomes: dict[str, Outcome], console: Console | None = None) -> None:
     table.add_column("", no_wrap=True)
     for name, outcome in outcomes.items():
         fault = FAULTS[name]
-        verdict = Text("held", "green") if outcome.held else Text("NOT HELD", "bold red")
+        verdict = Text("held" if outcome.whole else "held in part", "green")
+        verdict = verdict if outcome.held else Text("NOT HELD", "bold red")
         table.add_row(name, Text(fault.what), Text(fault.expected), Text(outcome.text), verdict)
     console.print()
     console.print(table)
@@ -192,7 +202,9 @@ def markdown(outcomes: dict[str, Outcome]) -> str:
     for name, fault in FAULTS.items():
         outcome = outcomes.get(name)
         if outcome:
-            cells = [outcome.text, "yes" if outcome.held else "**no**", outcome.by, f"{outcome.commit}, {outcome.day}"]
+            held = "yes" if outcome.held else "**no**"
+            part = "" if outcome.whole else f", {outcome.checks} of {outcome.tests}"
+            cells = [outcome.text, held + part, outcome.by, f"{outcome.commit}, {outcome.day}"]
         else:
             cells = [fault.not_here or "not run yet", "-", "-", "-"]
         rows.append("| " + " | ".join(map(_cell, [name, fault.what, fault.expected, *cells])) + " |")
