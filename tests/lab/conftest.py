@@ -144,7 +144,7 @@ def engine(lab: Lab) -> Engine:
             from fabfile.engine import Host, Problem
             from fabfile.engine.remote import connect
             host = Host.of(connect({machine.name!r}, Path({str(lab.directory / "ssh_config")!r})))
-            with host.running("test"), host.step("test.step"):
+            with host.running("test.step"), host.step("test.step"):
                 try:
                     {textwrap.indent(textwrap.dedent(body), " " * 20).strip()}
                 except Problem as problem:
