@@ -153,7 +153,7 @@ def test_what_a_run_changed_before_it_failed_is_in_the_history(vps: Machine, eng
     try:
         engine(vps, f'host.file({path!r}, "x"); host.flush(); raise RuntimeError("on purpose")')
 
-        assert "gatehouse test by" in vps.check(f"git -C /etc log --format=%s -- {path}")
+        assert "gatehouse test.step by" in vps.check(f"git -C /etc log --format=%s -- {path}")
         assert "" == vps.check("git -C /etc status --porcelain")
     finally:
         vps.check(f"rm {path}; etckeeper commit test")

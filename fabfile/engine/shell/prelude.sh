@@ -176,9 +176,12 @@ judge() {
     fi
     if [ -z "${unmade-}" ]; then
         printf 'refused\t%s\0' "$check" >&3
-        sh -c "$check" ||
+        # What it says of the live files is told only when it refuses them, too: else it would drown its reason.
+        sh -c "$check" > "$box/live" 2>&1 || {
+            cat "$box/live"
             fail "$check refuses what is there already: remove the file that it names, or mend it; if it is one of ours," \
                 "bootstrap writes it anew"
+        }
         fail "the check refused it: $check"
     fi
     printf 'unjudged\t%s wants more than a dry run can show: %s\0' "$check" "$unmade" >&3
