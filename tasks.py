@@ -23,8 +23,8 @@ TUTORIALS = {"T1": "The perfect webserver", "T2": "Secure web application archit
 
 @task(help={"lab": "the tests on lab hosts as well (minutes)", "keep": "leave the tests' lab up", "k": "pytest's -k"})
 def test(c, lab=False, keep=False, k=""):
-    """Run the fast tests; with --lab those on real hosts as well."""
-    flags = (["--lab"] if lab else ["-n auto"]) + ["--keep-lab"] * keep + ([f"-k '{k}'"] if k else [])
+    """Run the pure tests, in seconds; with --lab those of our programs and those on real hosts as well."""
+    flags = (["--lab", "--rendered"] if lab else ["-n auto"]) + ["--keep-lab"] * keep + ([f"-k '{k}'"] if k else [])
     c.run(" ".join([f"{sys.executable} -m pytest", *flags]), pty=sys.stdout.isatty())
 
 
