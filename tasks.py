@@ -41,7 +41,8 @@ def faults(c, only="", quick=False, keep=False, json=False):
     names = chosen_faults(only)
     with tempfile.TemporaryDirectory() as directory:
         outcomes = Path(directory) / "outcomes.json"
-        flags = ["--lab", "--faults", str(FAULTS_FILE), "--outcomes", str(outcomes), *["--keep-lab"] * keep]
+        # With `=`: else pytest takes a file that is there for a place of tests, and knows none of our options.
+        flags = ["--lab", f"--faults={FAULTS_FILE}", f"--outcomes={outcomes}", *["--keep-lab"] * keep]
         flags += ["--only", ",".join(names) or "all", *["--demand"] * (not quick)]
         line = shlex.join([sys.executable, "-m", "pytest", "-q", *flags])
         with c.cd(str(FAULTS_FILE.parents[1])):

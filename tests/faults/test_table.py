@@ -198,7 +198,7 @@ def test_faults_of_the_input_alone_need_no_lab(capsys: pytest.CaptureFixture[str
     assert "--only F-31,F-35" in line
     assert "--demand" not in line
     assert "--keep-lab" in line
-    assert line.split("--faults ")[1].split()[0] == str(Path(tasks.__file__).parent / "docs" / "faults.json")
+    assert line.split("--faults=")[1].split()[0] == str(Path(tasks.__file__).parent / "docs" / "faults.json")
 
 
 @pytest.mark.parametrize(("code", "ends"), [(1, 1), (2, 1), (5, 2)], ids=["not held", "interrupted", "nothing run"])
