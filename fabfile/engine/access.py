@@ -14,7 +14,7 @@ from fabric import Connection
 from .facts import quoted
 from .problems import Unreachable
 from .remote import another
-from .script import SHELL, Box
+from .script import Box, program
 
 UNIT = "gatehouse-revert"
 KEPT = "/var/lib/gatehouse/revert.sh"
@@ -83,7 +83,7 @@ def prove(c: Connection) -> None:
 
 def disarmed(label: str) -> Box:
     """The proof is there: the way back is no longer needed."""
-    box = _new()
+    box = program()
     box.add("op", f"{label}: proved")
     box.lines += [f"systemctl stop {UNIT}.timer", f"rm {KEPT}", f"rm -rf {FORMER}"]
     return box
@@ -91,18 +91,14 @@ def disarmed(label: str) -> Box:
 
 def taken_back(label: str) -> Box:
     """What was armed failed to apply, or its run was killed before the proof: the way back is taken at once."""
-    box = _new()
+    box = program()
     box.add("op", f"{label}: taken back")
     box.lines += [f"systemctl stop {UNIT}.timer || :", f"[ ! -e {KEPT} ] || sh {KEPT}"]
     return box
 
 
-def _new() -> Box:
-    return Box([". ./prelude.sh"], {"prelude.sh": (SHELL / "prelude.sh").read_bytes()})
-
-
 def _armed(revert: str, words: str, seconds: int, files: str = "") -> Box:
-    box = _new()
+    box = program()
     box.keep("revert", revert.encode())
     box.keep("at-boot", AT_BOOT.encode())
     box.add("memory")

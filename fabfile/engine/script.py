@@ -73,7 +73,7 @@ def apply(changes: Sequence[Change], facts: Facts, before: str = "", mark: str =
 
     `before` is the message under which /etc is committed as it was found; `mark` is left on the host (see mark.py).
     """
-    box = _new()
+    box = program()
     box.add("memory")
     if mark:
         box.add("op", "mark the host")
@@ -115,7 +115,7 @@ def plan(changes: Sequence[Change], earlier: Sequence[Change], facts: Facts) -> 
     )
     if not candidates:
         return Box()
-    box = _new()
+    box = program()
     unmade = [change for change in (*earlier, *changes) if isinstance(change, AddUser | Seed | Install | Run)]
     if unmade:
         box.lines.append("unmade=" + quoted([_several([change.summary for change in unmade])]))
@@ -129,7 +129,7 @@ def plan(changes: Sequence[Change], earlier: Sequence[Change], facts: Facts) -> 
 
 def committed(message: str) -> Box:
     """What a run changed in /etc goes into its history."""
-    box = _new()
+    box = program()
     box.add("op", "keep the history of /etc")
     box.add("commit", message)
     return box
@@ -142,7 +142,8 @@ def asked(script: str, args: Iterable[str]) -> Box:
     return box
 
 
-def _new() -> Box:
+def program() -> Box:
+    """The beginning of every script: the words of prelude.sh."""
     return Box([". ./prelude.sh"], {"prelude.sh": (SHELL / "prelude.sh").read_bytes()})
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from fabric.main import program
 
-from fabfile.engine import access, remote, script
+from fabfile.engine import remote, script
 
 # Tools that change something, before each of which it is worth to die; and those that take long enough to die in.
 COMMANDS = "chmod chown cp install ln mv rmdir systemctl touch usermod"
@@ -79,7 +79,7 @@ def with_prelude(more: str, *replaced: str) -> None:
     words = re.findall(r"^(\w+)\(\) ", text, re.MULTILINE)
     assert not set(re.findall(r"^(\w+)\(\) ", more, re.MULTILINE)) & set(words), "a word of prelude.sh is hidden"
     (shell / "prelude.sh").write_text(text + more.replace("DIE", DIE))
-    for module in (script, access, remote):
+    for module in (script, remote):
         vars(module)["SHELL"] = shell
 
 
