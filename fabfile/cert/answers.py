@@ -12,7 +12,7 @@ from invoke import Exit
 from rich.markup import escape
 
 from ..engine import Host, console
-from ..model import Refusal, Site
+from ..model import Refusal, Site, chosen_site
 
 INSTALLED = "command -v gatehouse-renew >/dev/null || { echo 'it has no certificates yet: bootstrap it'; exit 1; }\n"
 # The exit code travels as a line of its own: a name that failed must not hide what became of the others.
@@ -116,12 +116,9 @@ def words(sites: Sequence[Site], domain: str) -> tuple[str, ...]:
     """The program's words for what one typed: a site's domain in either form, or --all.  Raises Refusal for another."""
     if domain == ALL:
         return ("--now",)
-    for site in sites:
-        if domain.lower().rstrip(".") in (site.domain, site.shown):
-            return (site.domain,)
     if domain.startswith("-"):
         raise Refusal(f"{domain} is neither a site's domain nor {ALL}; for the options, put --help before the task")
-    raise Refusal(f"there is no site {domain}; the sites: {', '.join(map(str, sites)) or 'none'}")
+    return (chosen_site(sites, domain).domain,)
 
 
 def show(rows: Iterable[Row], json: bool = False) -> None:

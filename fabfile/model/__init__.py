@@ -6,6 +6,7 @@ What YAML says: sites, machines, the fleet; and the refusal of everything else, 
 `Refusal` is the only error that leaves here; its `exit_code` is 2 and nothing has been touched.
 """
 
+from .choose import chosen_site, nearest
 from .fleet import PRODUCTION, ROLES, STAGING, Acme, Fleet, Machine
 from .functions import DISABLED
 from .load import find_fleet, load_fleet, load_sites
@@ -27,8 +28,10 @@ __all__ = [
     "Refusal",
     "Site",
     "Tls",
+    "chosen_site",
     "find_fleet",
     "load_fleet",
     "load_sites",
+    "nearest",
     "owner_of",
 ]

@@ -236,7 +236,7 @@ def test_a_site_is_known_in_both_forms(typed: str) -> None:
 
 def test_all_means_what_is_due_and_anything_else_is_refused() -> None:
     assert ("--now",) == answers.words([EXAMPLE], "--all")
-    with pytest.raises(Refusal, match=r"there is no site nope\.test; the sites: example\.com"):
+    with pytest.raises(Refusal, match=r'there is no site "nope\.test"\n  for example:  example\.com'):
         answers.words([EXAMPLE], "nope.test")
     with pytest.raises(Refusal, match="neither a site's domain nor --all"):
         answers.words([EXAMPLE], "--force")
