@@ -33,10 +33,11 @@ def test(c, lab=False, keep=False, k=""):
         "only": "F-10,F-45: these alone; those of the input, such as F-31, need no lab",
         "quick": "those that CI runs as well",
         "keep": "leave the tests' lab up",
+        "labs": "labs side by side: two are done sooner, where there are cores and memory for them",
         "json": "print what was seen as JSON; pytest's own words go to standard error",
     }
 )
-def faults(c, only="", quick=False, keep=False, json=False):
+def faults(c, only="", quick=False, keep=False, labs=1, json=False):
     """Make every fault of the catalogue happen; print what was seen; write docs/faults.md.  Exit code 1: not held."""
     names = chosen_faults(only)
     with tempfile.TemporaryDirectory() as directory:
@@ -44,6 +45,7 @@ def faults(c, only="", quick=False, keep=False, json=False):
         # With `=`: else pytest takes a file that is there for a place of tests, and knows none of our options.
         flags = ["--lab", f"--faults={FAULTS_FILE}", f"--outcomes={outcomes}", *["--keep-lab"] * keep]
         flags += ["--only", ",".join(names) or "all", *["--demand"] * (not quick)]
+        flags += ["-n", str(labs), "--dist", "worksteal"] if labs > 1 else []
         line = shlex.join([sys.executable, "-m", "pytest", "-q", *flags])
         with c.cd(str(FAULTS_FILE.parents[1])):
             where = {"out_stream": sys.stderr} if json else {"pty": sys.stdout.isatty()}
