@@ -320,7 +320,7 @@ GUESSES = {
 }
 
 
-@pytest.mark.parametrize("release", ["trixie", "bookworm"])
+@pytest.mark.parametrize("release", ["trixie", pytest.param("bookworm", marks=pytest.mark.demand)])
 def test_every_daemon_with_a_login_gets_its_jail_once_it_is_installed(
     bare: Bare, stranger: Stranger, release: str
 ) -> None:

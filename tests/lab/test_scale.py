@@ -45,6 +45,7 @@ def grown(lab: Lab, bare: Bare, tmp_path: Path) -> Callable[[int], dict[str, Any
     return bootstrap
 
 
+@pytest.mark.demand
 def test_two_hundred_sites(
     grown: Callable[[int], dict[str, Any]],
     stranger: Stranger,
