@@ -26,7 +26,10 @@ told() { mawk -W interactive -v page="$1" -v how="$2" '{ print systime(), page, 
 for page do
     for version in http1.1 http2; do
         ask --$version --rate "$kept/s" "https://$page[1-1000000]" | told "$page" kept &
-        while [ ! -e "$place/end" ]; do ask --$version "https://${page}once"; sleep "0.$((1000 / once))"; done | told "$page" once &
+        while [ ! -e "$place/end" ]; do
+            ask --$version "https://${page}once"
+            sleep "0.$((1000 / once))"
+        done | told "$page" once &
     done
 done
 until [ -e "$place/end" ]; do sleep 0.2; done
