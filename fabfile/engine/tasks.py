@@ -11,7 +11,8 @@ from typing import Any
 
 import fabric
 from invoke import Collection, Exit
-from invoke.parser import Argument
+from invoke.parser import Argument, parser
+from invoke.parser.parser import ParseMachine
 
 from ..model import Refusal
 from . import report
@@ -26,6 +27,8 @@ class Option(Argument):  # type: ignore[misc]
     """An option of a task; a number is judged as it is typed, before anything is asked of a host."""
 
     within = (0, 10**9)
+    spare: Any = None
+    """What a positional argument is when it is left out; None: it must be there."""
 
     def set_value(self, value: Any, cast: bool = True) -> None:
         """Take what was typed.  Raises Exit with code 2 for what is no whole number in the range."""
@@ -51,7 +54,38 @@ class Step(fabric.Task):  # type: ignore[misc]
         for argument in arguments:
             argument.__class__ = Option
             argument.within = self.within.get(argument.attr_name or argument.name, Option.within)
+            if argument.positional and argument.default is not None:
+                argument.spare, argument.default = argument.default, None
         return arguments  # type: ignore[no-any-return]
+
+
+class Machine(ParseMachine):  # type: ignore[misc]
+    """Invoke's parser takes every word for a positional argument that has no value yet, and misses those without one.
+
+    One with a default may be left out here: at the end, or before the name of the next task.
+    """
+
+    def handle(self, token: str) -> None:
+        """Take the next word."""
+        if token in self.contexts and not self.waiting_for_flag_value:
+            self.leave_out()
+        super().handle(token)
+
+    def complete_context(self) -> None:
+        """The task has all its words."""
+        self.leave_out()
+        super().complete_context()
+
+    def leave_out(self) -> None:
+        """What is still open takes its default."""
+        for argument in self.context.positional_args if self.context else ():
+            if argument.value is None and getattr(argument, "spare", None) is not None:
+                argument.default = argument.spare
+
+
+# Its states are kept class by class.
+Machine._class_states, Machine._class_transitions = ParseMachine._class_states, ParseMachine._class_transitions  # noqa: SLF001
+parser.ParseMachine = Machine
 
 
 def task(*args: Any, **options: Any) -> Any:
@@ -59,6 +93,7 @@ def task(*args: Any, **options: Any) -> Any:
 
     With `vital=False` a failure does not stop the flow that the step is part of; the flow still ends with code 1.
     `within={"days": (1, 3650)}` says which whole numbers an option takes; others are refused as they are typed.
+    A `positional` argument with a default may be left out.
     """
     vital, within = options.pop("vital", True), options.pop("within", {})
 
