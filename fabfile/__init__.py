@@ -7,6 +7,7 @@ from invoke import Collection
 from . import (
     apache,
     cert,
+    database,
     fail2ban,
     firewall,
     flows,
@@ -30,6 +31,20 @@ ns = Collection(
     status.status,
     *(
         chapter(module)
-        for module in (system, firewall, sshd, cert, haproxy, varnish, site, php, apache, fail2ban, hardening, selinux)
+        for module in (
+            system,
+            firewall,
+            sshd,
+            cert,
+            haproxy,
+            varnish,
+            site,
+            database,
+            php,
+            apache,
+            fail2ban,
+            hardening,
+            selinux,
+        )
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke import Exit
 
-from . import apache, cert, fail2ban, firewall, haproxy, hardening, php, selinux, site, sshd, system, varnish
+from . import apache, cert, database, fail2ban, firewall, haproxy, hardening, php, selinux, site, sshd, system, varnish
 from .engine import Host, flow, query, steps
 from .engine.report import console
 from .engine.trust import enrol
@@ -17,6 +17,7 @@ BOOTSTRAP = (
     *haproxy.STEPS,
     *varnish.STEPS,
     *site.STEPS,
+    *database.STEPS,
     *php.STEPS,
     *apache.STEPS,
     firewall.layers,

@@ -10,6 +10,8 @@ DEBIAN = {"12": "8.2", "13": "8.4"}
 """The one PHP that each release has, with security support from Debian."""
 
 EXTENSIONS = ("curl", "mbstring", "opcache", "redis", "xml")
+WITH_DATABASE = ("gd", "mysql")
+"""What WordPress, and most applications that keep their pages in a database, cannot do without."""
 
 FPM = "/etc/php/{php}/fpm"
 UNIT = "/etc/systemd/system/php{php}-fpm.service.d/gatehouse.conf"
@@ -61,7 +63,8 @@ def install(c):
         host.note("no site runs PHP")
         return
     php = version(host)
-    host.packages(f"php{php}-fpm", *(f"php{php}-{name}" for name in EXTENSIONS))
+    wanted = EXTENSIONS + (WITH_DATABASE if any(site.database for site in _served(host)) else ())
+    host.packages(f"php{php}-fpm", *(f"php{php}-{name}" for name in wanted))
 
 
 @task(

@@ -26,7 +26,7 @@ OPEN = {22, 80, 443}
 QUESTION = r"""
 say() { printf '%s\t%s\n' "$1" "$2"; }
 php=$(systemctl list-units --all --plain --no-legend 'php*-fpm.service' | awk '{ print $1 }')
-for unit in haproxy varnish apache2 redis-server fail2ban netfilter-persistent cron unattended-upgrades $php; do
+for unit in haproxy varnish apache2 redis-server mariadb fail2ban netfilter-persistent cron unattended-upgrades $php; do
     [ "$(systemctl show -P LoadState "$unit")" = not-found ] ||
         say "service ${unit%.service}" "$(systemctl show -P ActiveState -P UnitFileState "$unit" | tr '\n' ' ')"
 done

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from fabric import Connection
 
@@ -216,6 +216,14 @@ class Host(Errand):
         if answer.code:
             raise StepFailed(f"a question to {self.name} failed with exit code {answer.code}", "", text)
         return text
+
+    def stream(self, program: str, *args: str, source: IO[bytes] | None = None, sink: IO[bytes] | None = None) -> None:
+        """What is too large for a request, at once and beside the step: shell reads `source` and prints into `sink`.
+
+        It runs in a dry run, too.  Raises StepFailed, with its last words, when it ends with another code than 0.
+        """
+        self._busy("passing on")
+        self.visit.stream(program, args, source, sink)
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:

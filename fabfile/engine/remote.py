@@ -16,18 +16,18 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import paramiko
 import six
 from fabric import Config, Connection
 
 from .facts import quoted
-from .problems import ChangedKey, Guarded, Locked, NoRoot, Problem, Stopped, UnknownKey, Unreachable
+from .problems import ChangedKey, Guarded, Locked, NoRoot, Problem, StepFailed, Stopped, UnknownKey, Unreachable
 from .script import SHELL, Box
 
 # patchwork 1.0.1 looks for the six that invoke 1 carried.
@@ -41,6 +41,13 @@ KEEPALIVE = 15
 
 DEAD = 60
 """Seconds after which a line that acknowledges nothing is dead; by itself TCP would try for a quarter of an hour."""
+
+BLOCK = 1 << 18
+
+STREAMED = (
+    "umask 077; LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH\n"
+)
+"""How a program begins that runs beside a visit."""
 
 BROKEN = (OSError, EOFError, paramiko.SSHException)
 """How paramiko says that the line is gone."""
@@ -278,6 +285,37 @@ class Visit:
         self._midway = False
         return answer
 
+    def stream(self, program: str, args: Iterable[str], source: IO[bytes] | None, sink: IO[bytes] | None) -> None:
+        """Run shell as root beside the visit, on a channel of its own: it reads `source`, and prints into `sink`.
+
+        For what is too large for a request.  Raises StepFailed with its last words when it ends with another code than
+        0, Unreachable when the connection breaks, Stopped after `stop`; the host then sees the end of its input.
+        """
+        name, ended = self.connection.original_host, False
+        with self._run(["sh", "-c", STREAMED + program, "gatehouse", *args]) as channel:
+            while not ended and (block := source.read(BLOCK) if source else b""):
+                self._go_on()
+                try:
+                    channel.sendall(block)
+                except BROKEN:
+                    ended = True
+            with suppress(*BROKEN):
+                channel.shutdown_write()
+            while block := channel.recv(BLOCK):
+                self._go_on()
+                if sink:
+                    sink.write(block)
+            said = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
+            code = channel.recv_exit_status()
+        if code < 0:
+            raise Unreachable(f"the connection to {name} broke", "type the same again")
+        if code:
+            raise StepFailed(f"{name} could not: exit code {code}", "", said)
+
+    def _go_on(self) -> None:
+        if self.stopping:
+            raise Stopped("stopped: nothing was changed by what was under way")
+
     @property
     def ready(self) -> bool:
         """Whether the host waits for the next request."""
@@ -289,14 +327,19 @@ class Visit:
         self._now.set()
 
     def _open(self) -> paramiko.Channel:
+        channel = self._run(["sh", "-c", (SHELL / "session.sh").read_text(), "gatehouse"], ' "$SSH_CONNECTION"')
+        threading.Thread(target=self._live, args=(channel,), daemon=True).start()
+        return channel
+
+    def _run(self, words: list[str], rest: str = "") -> paramiko.Channel:
+        """A new channel on which the host runs these words as root; `rest` is shell that comes after them."""
         c = opened(self.connection)
-        session = quoted(["sh", "-c", (SHELL / "session.sh").read_text(), "gatehouse"]) + ' "$SSH_CONNECTION"'
+        command = quoted(words) + rest
         try:
             channel = c.transport.open_session()
-            channel.exec_command(session if c.user == "root" else "sudo -n " + session)
+            channel.exec_command(command if c.user == "root" else "sudo -n " + command)
         except BROKEN as error:
             raise Unreachable(f"{c.original_host} opens no session: {error}", "type the same again") from None
-        threading.Thread(target=self._live, args=(channel,), daemon=True).start()
         return channel
 
     def _live(self, channel: paramiko.Channel) -> None:

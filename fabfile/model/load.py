@@ -57,6 +57,7 @@ def load_fleet(file: Path, cwd: Path | None = None) -> Fleet:
         problems += found
     if fleet is not None:
         problems += _unlisted(fleet, entries)
+        problems += _scattered(fleet, entries)
     if problems or fleet is None:
         raise Refusal(problems)
     return fleet.model_copy(update={"sites": directory}).with_sites((entry.site for entry in entries), file)
@@ -193,3 +194,13 @@ def _unlisted(fleet: Fleet, entries: Iterable[Entry]) -> Iterator[Problem]:
                 near = difflib.get_close_matches(host, fleet.hosts, 1) or list(fleet.hosts)
                 message = f"there is no host {host} in fleet.yml; did you mean {near[0]}?"
                 yield entry.document.says(("hosts", index), message, f"hosts: [{near[0]}]")
+
+
+def _scattered(fleet: Fleet, entries: Iterable[Entry]) -> Iterator[Problem]:
+    """A database lies on its site's one host: on two, each would go its own way."""
+    webs = [name for name, machine in fleet.hosts.items() if "web" in machine.roles]
+    for entry in entries:
+        hosts = entry.site.hosts or webs
+        if entry.site.database and len(hosts) > 1:
+            message = f"a database lies on the site's own host, and this site is on {' and '.join(hosts)}: name one"
+            yield entry.document.says(("database",), message, f"hosts: [{hosts[0]}]")

@@ -59,6 +59,15 @@ def test_each_release_has_its_own_php(monkeypatch: pytest.MonkeyPatch, release: 
     assert f"/etc/php/{version}/fpm/pool.d/example.com.conf" in contents(changes)
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_php_speaks_to_a_database_where_a_site_has_one(monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
+    host = Recorded(monkeypatch, EXAMPLE, a_site("b.test", database=wanted), a_site("c.test", database=True, php=False))
+
+    installed = {name for change in host.after(php.install) if isinstance(change, Install) for name in change.names}
+
+    assert wanted == ("php8.4-mysql" in installed)
+
+
 def test_another_php_is_refused_before_anything_is_wished(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Recorded(monkeypatch, EXAMPLE, a_site("old.test", php={"version": "7.4"}))
 

@@ -49,6 +49,7 @@ def test_the_hit_rate_is_of_all_look_ups() -> None:
         ("service haproxy\tinactive masked", "service haproxy: masked: systemctl unmask haproxy"),
         ("service haproxy\tactive masked-runtime", "service haproxy: masked: systemctl unmask haproxy"),
         ("service haproxy", "service haproxy: not active"),
+        ("service mariadb\tfailed enabled", "service mariadb: not active"),
         ("unit-failed\tlogrotate.service", "service logrotate.service: systemctl status logrotate.service"),
         ("listens\t0.0.0.0:6081", "port 6081: listens to the world"),
         ("listens\t[::]:3306", "port 3306: listens to the world"),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from invoke import Exit
 from pydantic import BaseModel, ValidationError
 
-from fabfile import apache, flows, haproxy, php, sshd
+from fabfile import apache, database, flows, haproxy, php, sshd
 from fabfile import site as chapter
 from fabfile.cert import REQUESTS
 from fabfile.engine import render
@@ -38,6 +38,7 @@ SPECIMEN = a_site(
     php={"functions": ("exec",), "allow_url_fopen": True},
     cache={"ttl": 7, "keep_cookies": ("PHPSESSID", "cart"), "bypass": ("/admin/", "/login")},
     tls={"email": "me@example.com"},
+    database=True,
 )
 NEIGHBOUR = a_site("neighbour.example")
 
@@ -78,6 +79,7 @@ KEYS: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("aliases",): some("example.org", "www.example.org", "b.test", "\u043f\u0440\u0435\u0437\u0438.\u0440\u0444"),
     ("owner",): near("shop", "a-b", "x" * 32),
     ("hosts",): some("vps", "web-1.example.com"),
+    ("database",): st.booleans(),
     ("php", "version"): near("8.4").filter(lambda text: text == "8.4" or not re.fullmatch(r"\d\.\d+", text)),
     ("php", "children"): number,
     ("php", "idle_timeout"): number,
@@ -176,7 +178,7 @@ def shape(path: str) -> str:
     """The path without a site's name in it."""
     for template in templates():
         pattern = re.escape("/" + template).replace(r"\{", "{").replace(r"\}", "}")
-        if "{site}" in template and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", pattern), path):
+        if re.search(r"\{(site|database)\}", template) and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", pattern), path):
             return template
     return re.sub(r"^/var/www/[^/]+/", "/var/www/SITE/", path)
 
@@ -295,6 +297,18 @@ def read_the_roster(files: dict[str, str], site: Site) -> None:
     assert {user[5] for user in users[2:]} == {f"~{owner}:*" for owner in owners}
 
 
+def read_the_database(files: dict[str, str], site: Site) -> None:
+    """SQL: a statement a line, and no name in it but the owner's."""
+    path = f"{database.ROSTER}/{site.owner}.sql"
+    assert (path in files) == site.database
+    if site.database:
+        comments, statements = files[path].splitlines()[:2], files[path].splitlines()[2:]
+        assert all(line.startswith("-- ") for line in comments)
+        user = f"'{site.owner}'@'localhost'"
+        parts = [re.findall(r"`[^`]*`|'[^']*'@'[^']*'|;", line) for line in statements]
+        assert parts == [[f"`{site.owner}`", ";"], [user, ";"], [user, ";"], [f"`{site.owner}`", user, ";"]]
+
+
 READERS = (
     read_the_maps,
     read_the_vhost,
@@ -303,6 +317,7 @@ READERS = (
     read_the_jails,
     read_the_page,
     read_the_roster,
+    read_the_database,
 )
 
 # ---------------------------------------------------------------------------------------------- the second wall

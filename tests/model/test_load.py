@@ -253,6 +253,17 @@ def test_problems_of_the_fleet_and_of_its_sites_are_shown_at_once(sites: Folder,
     assert "sites/a.com.yml:2: x: unknown key" in text
 
 
+@pytest.mark.parametrize("hosts", ["", "hosts: [web1, web2]\n"])
+def test_a_database_lies_on_one_host(sites: Folder, tmp_path: Path, hosts: str) -> None:
+    fleet = "hosts: {web1: {}, web2: {}, db1: {roles: [database]}}\n"
+    sites.write("a.com.yml", "domain: a.com\ndatabase: true\nhosts: [web1]\n")
+    sites.write("b.com.yml", f"domain: b.com\ndatabase: true\n{hosts}")
+    text = refused(tmp_path / "fleet.yml", fleet)
+    assert "sites/b.com.yml:2: database: a database lies on the site's own host" in text
+    assert "this site is on web1 and web2: name one\n  for example:  hosts: [web1]" in text
+    assert "a.com.yml" not in text
+
+
 def test_a_host_of_a_site_must_be_in_the_fleet(sites: Folder, tmp_path: Path) -> None:
     sites.write("b.com.yml", "domain: b.com\nhosts: [web2]\n")
     assert "sites/b.com.yml:2: hosts[0]: there is no host web2 in fleet.yml; did you mean web1?" in refused(
