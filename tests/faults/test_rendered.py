@@ -323,7 +323,7 @@ READERS = (
 # ---------------------------------------------------------------------------------------------- the second wall
 
 # Of the others only numbers and yes or no are written, or what was looked up by them.
-NOT_WRITTEN = {"file_uploads", "allow_url_fopen", "hosts", "version", "functions", "timeout"}
+NOT_WRITTEN = {"file_uploads", "allow_url_fopen", "hosts", "database", "version", "functions", "timeout"}
 LEAVES = [path for path in KEYS if path[-1] not in NOT_WRITTEN]
 
 
