@@ -173,6 +173,30 @@ class Host(Errand):
         self._prove(label, seconds)
         self._facts = None
 
+    def shut(self, label: str, apply: str, revert: str, *args: str, seconds: int) -> None:
+        """The same for a change that must not stay: a drill.  The host takes it back after `seconds`, proof or none.
+
+        It does so whatever becomes of the laptop and of the line, and at the next boot.
+        """
+        self.flush()
+        self._done.append(label)
+        if not self.dry:
+            self._send(access.armed(label, apply, revert, args, seconds))
+            self._facts = None
+
+    def take_back(self, label: str) -> None:
+        """What is armed is taken back now."""
+        self._send(access.taken_back(label), anyway=True)
+        self._facts = None
+
+    def armed(self) -> bool:
+        """Whether a way back is armed, or is being taken."""
+        return bool(self.ask(f"ls {access.KEPT} {access.KEPT}.begun 2> /dev/null || :"))
+
+    def lets_in(self) -> bool:
+        """Whether who comes now, by a new SSH connection, gets in; a host that says nothing is waited for 3 seconds."""
+        return access.lets_in(self.visit.connection)
+
     @contextmanager
     def proving(self, label: str, reload: str, *args: str, seconds: int = 60) -> Iterator[None]:
         """The same for files: those that are wished inside come back unless a new SSH connection proves them.

@@ -169,8 +169,8 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", "") or str(error) or type(error).__name__
 
 
-def another(c: Connection) -> Connection:
-    """A second, new connection to the same host: the proof that one can still get in."""
+def another(c: Connection, patience: int = CONNECT) -> Connection:
+    """A second, new connection to the same host: the proof that one can still get in.  `patience` is in seconds."""
     gateway = c.gateway
     fresh = Connection(
         c.original_host,
@@ -178,7 +178,7 @@ def another(c: Connection) -> Connection:
         port=c.port,
         config=c.config,
         gateway=another(gateway) if isinstance(gateway, Connection) else gateway,
-        connect_timeout=10,
+        connect_timeout=patience,
         connect_kwargs=dict(c.connect_kwargs),
     )
     return opened(fresh)

@@ -98,7 +98,7 @@ def task(*args: Any, **options: Any) -> Any:
     vital, within = options.pop("vital", True), options.pop("within", {})
 
     def decorate(body: Body) -> Any:
-        name = f"{body.__module__.rpartition('.')[2]}.{body.__name__}"
+        name = f"{_chapter(body.__module__)}.{body.__name__}"
 
         @functools.wraps(body)
         def step(c: Any, *args: Any, **kwargs: Any) -> Any:
@@ -169,6 +169,12 @@ def chapter(module: ModuleType) -> Collection:
     collection = Collection.from_module(module)
     collection.add_task(flow(body), name="all", default=True)
     return collection
+
+
+def _chapter(module: str) -> str:
+    """`firewall` for fabfile.firewall and for fabfile.firewall.drill."""
+    package, _, rest = module.partition(".")
+    return (rest or package).partition(".")[0]
 
 
 class Told:

@@ -7,6 +7,7 @@ What YAML says: sites, machines, the fleet; and the refusal of everything else, 
 """
 
 from .choose import chosen_site, nearest
+from .durations import duration
 from .fleet import PRODUCTION, ROLES, STAGING, Acme, Fleet, Machine
 from .functions import DISABLED
 from .load import find_fleet, load_fleet, load_sites
@@ -29,6 +30,7 @@ __all__ = [
     "Site",
     "Tls",
     "chosen_site",
+    "duration",
     "find_fleet",
     "load_fleet",
     "load_sites",

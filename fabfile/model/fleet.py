@@ -139,6 +139,12 @@ class Fleet(BaseModel):
     operators: Annotated[tuple[grammars.Network, ...], unique] = words(
         "networks that are never banned and always reach SSH", "a list of addresses and networks", "203.0.113.0/24"
     )
+    open: dict[grammars.Door, Annotated[tuple[grammars.Network, ...], unique]] = Field(
+        default_factory=dict,
+        title="more ports that the firewall of every host lets in, and from where; [] is everybody",
+        description="ports, and the addresses and networks that may come",
+        examples=[{"8443/tcp": ["203.0.113.0/24"]}],
+    )
     hosts: Annotated[dict[str, Machine], BeforeValidator(_machines)] = Field(
         default_factory=dict,
         title="the machines; none means any host given with -H, as a web server",

@@ -97,6 +97,16 @@ def host_alias(text: str) -> str:
     return text
 
 
+def door(text: str) -> str:
+    """A port and its protocol, `8443/tcp`.  Ports that are open anyway, or between the layers, are none to open."""
+    number, _, protocol = text.partition("/")
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", number) or int(number) > 65535 or protocol not in ("tcp", "udp"):
+        raise Wrong(f"must be a port from 1 to 65535 and /tcp or /udp, not {quoted(text)}", "8443/tcp")
+    if protocol == "tcp" and int(number) in (80, 443, 6082, 8080, 8081, 8082):
+        raise Wrong(f"{text} is open anyway, or between the layers, where nobody outside has business", "8443/tcp")
+    return text
+
+
 def network(value: Any) -> Any:
     """`203.0.113.0/24`, `2001:db8::/32` or one address. Wide ones are refused: an operator is not half the Internet."""
     if not isinstance(value, str):
@@ -138,5 +148,6 @@ CookieName = Annotated[str, AfterValidator(cookie_name)]
 PhpVersion = Annotated[str, AfterValidator(php_version)]
 HttpsUrl = Annotated[str, AfterValidator(https_url)]
 HostAlias = Annotated[str, AfterValidator(host_alias)]
+Door = Annotated[str, AfterValidator(door)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(network)]
 Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(address)]

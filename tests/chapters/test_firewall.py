@@ -10,6 +10,7 @@ import pytest
 from fabfile import firewall
 from fabfile.engine.changes import Load, PutFile, Run
 from fabfile.engine.facts import Unit, User
+from fabfile.firewall.rules import JUMPS, NOW, RULES, chain, holds, inner
 
 from .recording import Recorded, contents
 
@@ -17,7 +18,7 @@ USERS = {name: User(name, uid, uid, "/nonexistent", "") for name, uid in {"hapro
 
 
 def ours(family: int, ports: tuple[int, ...] = (22,), operators: tuple[str, ...] = ()) -> dict[str, list[str]]:
-    return {"GATEHOUSE": firewall.chain(family, ports, operators), "GATEHOUSE-INNER": firewall.inner(USERS)}
+    return {NOW: [], "GATEHOUSE": chain(family, ports, operators), "GATEHOUSE-INNER": inner(USERS)}
 
 
 def live(family: int, *, ports: tuple[int, ...] = (22,), operators: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -26,10 +27,12 @@ def live(family: int, *, ports: tuple[int, ...] = (22,), operators: tuple[str, .
         "*filter",
         ":INPUT DROP [12:345]",
         ":GATEHOUSE - [0:0]",
+        ":GATEHOUSE-INNER - [0:0]",
+        f":{NOW} - [0:0]",
         ":f2b-sshd - [0:0]",
         "-A INPUT -p tcp -m multiport --dports 22 -j f2b-sshd",
-        *firewall.JUMPS.values(),
-        *(f"-A {chain} {rule}" for chain, rules in ours(family, ports, operators).items() for rule in rules),
+        *JUMPS.values(),
+        *(f"-A {name} {rule}" for name, rules in ours(family, ports, operators).items() for rule in rules),
         "-A f2b-sshd -s 192.0.2.99/32 -j REJECT --reject-with icmp-port-unreachable",
         "COMMIT",
     )
@@ -45,10 +48,11 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorded]:
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_what_is_open_is_what_the_tutorial_opens_and_then_drop(family: int) -> None:
-    rules = firewall.chain(family, (22,), ())
+    rules = chain(family, (22,), ())
 
     assert "-i lo -j ACCEPT" == rules[0]
-    assert "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT" == rules[1]
+    assert f"-j {NOW}" == rules[1]
+    assert "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT" == rules[2]
     assert "-p tcp -m tcp --dport 22 -j ACCEPT" in rules
     assert "-p tcp -m multiport --dports 80,443 -j ACCEPT" in rules
     assert "-j DROP" == rules[-1]
@@ -56,7 +60,7 @@ def test_what_is_open_is_what_the_tutorial_opens_and_then_drop(family: int) -> N
 
 
 def test_ssh_is_open_on_the_ports_that_it_really_has() -> None:
-    rules = firewall.chain(4, (2222, 22), ())
+    rules = chain(4, (2222, 22), ())
 
     assert ["-p tcp -m tcp --dport 22 -j ACCEPT", "-p tcp -m tcp --dport 2222 -j ACCEPT"] == [
         rule for rule in rules if rule.startswith("-p tcp -m tcp")
@@ -66,17 +70,17 @@ def test_ssh_is_open_on_the_ports_that_it_really_has() -> None:
 def test_an_operator_gets_in_by_its_own_family_alone() -> None:
     operators = ("192.0.2.0/24", "2001:db8::/64")
 
-    assert "-s 192.0.2.0/24 -p tcp -m tcp --dport 22 -j ACCEPT" in firewall.chain(4, (22,), operators)
-    assert "-s 2001:db8::/64 -p tcp -m tcp --dport 22 -j ACCEPT" in firewall.chain(6, (22,), operators)
-    assert [] == [rule for rule in firewall.chain(4, (22,), operators) if "2001:db8" in rule]
+    assert "-s 192.0.2.0/24 -p tcp -m tcp --dport 22 -j ACCEPT" in chain(4, (22,), operators)
+    assert "-s 2001:db8::/64 -p tcp -m tcp --dport 22 -j ACCEPT" in chain(6, (22,), operators)
+    assert [] == [rule for rule in chain(4, (22,), operators) if "2001:db8" in rule]
 
 
 def test_without_neighbour_discovery_there_is_no_ipv6() -> None:
-    assert "-p ipv6-icmp -j ACCEPT" in firewall.chain(6, (22,), ())
+    assert "-p ipv6-icmp -j ACCEPT" in chain(6, (22,), ())
 
 
 def test_rules_in_force_are_known_with_bans_before_them() -> None:
-    assert firewall.holds(live(4), ours(4))
+    assert holds(live(4), ours(4))
 
 
 @pytest.mark.parametrize(
@@ -84,16 +88,17 @@ def test_rules_in_force_are_known_with_bans_before_them() -> None:
     [
         lambda rules: [line.replace(":INPUT DROP", ":INPUT ACCEPT") for line in rules],
         lambda rules: [line for line in rules if line != "-A INPUT -j GATEHOUSE"],
-        lambda rules: [line for line in rules if line != firewall.JUMPS["GATEHOUSE-INNER"]],
+        lambda rules: [line for line in rules if line != JUMPS["GATEHOUSE-INNER"]],
         lambda rules: [*rules, "-A OUTPUT -j GATEHOUSE-INNER"],
         lambda rules: [line for line in rules if "--uid-owner 107" not in line],
         lambda rules: [line for line in rules if "--dport 22" not in line],
         lambda rules: [*rules[:-1], "-A GATEHOUSE -p tcp -m tcp --dport 3306 -j ACCEPT"],
+        lambda rules: [line for line in rules if not line.startswith(f":{NOW}")],
         lambda rules: [],
     ],
 )
 def test_anything_less_or_more_is_noticed(broken: Callable[[list[str]], list[str]]) -> None:
-    assert not firewall.holds(broken(list(live(4))), ours(4))
+    assert not holds(broken(list(live(4))), ours(4))
 
 
 def test_what_is_in_force_is_left_alone(host: Callable[..., Recorded]) -> None:
@@ -114,10 +119,10 @@ def test_the_files_for_the_next_boot_say_the_same_and_are_judged(host: Callable[
     changes = host().after(firewall.persist)
     files = contents(changes)
 
-    for family, path in firewall.RULES.items():
+    for family, path in RULES.items():
         lines = files[path].splitlines()
-        assert firewall.holds(lines, ours(family, operators=("192.0.2.7/32",)))
-        assert max(map(lines.index, firewall.JUMPS.values())) > lines.index(":GATEHOUSE-INNER - [0:0]")
+        assert holds(lines, ours(family, operators=("192.0.2.7/32",)))
+        assert max(map(lines.index, JUMPS.values())) > lines.index(":GATEHOUSE-INNER - [0:0]")
         assert 1 == files[path].count("*filter")
         assert "*nat" not in files[path]
     assert {
@@ -134,7 +139,7 @@ def test_operators_are_remembered_and_never_forgotten(host: Callable[..., Record
 
 
 def test_a_layer_is_spoken_to_by_the_one_before_it_and_by_root() -> None:
-    rules = firewall.inner(USERS)
+    rules = inner(USERS)
 
     for port, uid in {8080: 107, 8081: 105, 8082: 105, 6082: 0}.items():
         owners = {
@@ -145,7 +150,7 @@ def test_a_layer_is_spoken_to_by_the_one_before_it_and_by_root() -> None:
 
 
 def test_who_listens_in_a_layer_s_place_is_not_heard() -> None:
-    last = firewall.inner(USERS)[-1]
+    last = inner(USERS)[-1]
     assert "-p tcp -m multiport --sports 6082,8080,8081,8082 -m owner ! --uid-owner 0 -j DROP" == last
 
 
@@ -165,7 +170,7 @@ def test_once_they_are_there_their_rules_are_loaded_and_kept(host: Callable[...,
     files = contents(there.after(firewall.layers))
 
     assert "load the rules" in there._done
-    assert set(firewall.RULES.values()) == set(files)
+    assert set(RULES.values()) == set(files)
     assert all("6082" in text for text in files.values())
     assert {} == contents(there.after(firewall.persist))
 

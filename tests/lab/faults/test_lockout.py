@@ -16,7 +16,7 @@ import pytest
 
 from fabfile.engine import Problem
 from fabfile.engine.remote import connect, opened
-from fabfile.firewall import RULES
+from fabfile.firewall.rules import RULES
 from fabfile.sshd import DROPIN
 from tests.lab.conftest import Bare
 from tests.lab.machine import CHECKOUT, Machine, Stranger
@@ -48,15 +48,15 @@ MISTAKES = {
     "wrong port": (
         "firewall.apply",
         """
-        right = firewall.chain
-        firewall.chain = lambda family, ports, operators: right(family, [2222], operators)
+        right = firewall.loading.chain
+        firewall.loading.chain = lambda family, ports, *known: right(family, [2222], *known)
         """,
     ),
     "wrong CIDR": (
         "firewall.apply",
         """
-        right = firewall.chain
-        firewall.chain = lambda family, *known: [
+        right = firewall.loading.chain
+        firewall.loading.chain = lambda family, *known: [
             "-s " + {4: "203.0.113.0/24 ", 6: "2001:db8:57::/64 "}[family] + rule if "--dport 22 " in rule else rule
             for rule in right(family, *known) if not rule.startswith("-s ")
         ]

@@ -1,0 +1,77 @@
+"""The rules go to the host: in force under guard, and into the files of the next boot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..engine import Host, Unit
+from .rules import JUMPS, NOW, RULES, TOOLS, chain, holds, inner, passing, table
+
+Rules = dict[int, dict[str, list[str]]]
+"""By family, by chain."""
+
+# iptables-restore --noflush sets policies and refills our chains in one commit, and leaves all other chains alone.
+# Jumps to them that are there already, from whichever version of this, go in the same commit.
+APPLY = """
+iptables-save -t filter > "$former/rules4"
+ip6tables-save -t filter > "$former/rules6"
+load_rules() {
+    jumps=$("$1" -S | sed -n 's/^-A \\(.* -j GATEHOUSE\\(-INNER\\)\\?\\)$/-D \\1/p')
+    printf '%s\\n' '*filter' "$jumps" "$2" COMMIT | "$1-restore" --noflush
+}
+load_rules iptables "$1"
+load_rules ip6tables "$2"
+"""
+REVERT = """
+for family in 4 6; do
+    tool=iptables; [ "$family" = 4 ] || tool=ip6tables
+    # Nothing there: it was killed before it began. Half of it: refused as a whole, and nothing had been applied.
+    [ ! -s "$former/rules$family" ] || "$tool-restore" < "$former/rules$family"
+done
+# The former rules are older than the newest bans; fail2ban knows them all.
+! systemctl -q is-active fail2ban || systemctl restart fail2ban
+"""
+
+
+def wanted(host: Host) -> Rules:
+    """The rules as they should be.  What was allowed or denied for a while is kept as it is in force."""
+    facts = host.facts
+    return {
+        family: {
+            NOW: passing(live),
+            "GATEHOUSE": chain(family, facts.ssh_ports, host.operators, host.fleet.open),
+            "GATEHOUSE-INNER": inner(facts.users),
+        }
+        for family, live in ((4, facts.rules4), (6, facts.rules6))
+    }
+
+
+def load(host: Host, label: str = "load the rules", now: Mapping[int, list[str]] | None = None) -> None:
+    """Both families, in one commit each, unless they are in force; `now` replaces what holds for a while.
+
+    The way back is armed on the host first, and a second SSH connection must get in before it is disarmed.
+    """
+    rules = wanted(host)
+    for family, passed in (now or {}).items():
+        rules[family][NOW] = passed
+    facts = host.facts
+    if holds(facts.rules4, rules[4]) and holds(facts.rules6, rules[6]):
+        return
+    if not now:  # what has ended goes as soon as there is anything to load
+        rules[4][NOW], rules[6][NOW] = passing(facts.rules4, facts.clock), passing(facts.rules6, facts.clock)
+    host.access(label, APPLY, REVERT, table(rules[4]), table(rules[6]))
+    if host.dry:  # the files that follow are shown as they would be
+        facts.rules4, facts.rules6 = (tuple(table(rules[family]).splitlines()) for family in RULES)
+
+
+def persist(host: Host) -> None:
+    """The files that netfilter-persistent loads at boot say the same."""
+    rules = wanted(host)
+    for family, path in RULES.items():
+        # Loaded where there is no traffic: `--test` takes a rule for a chain that is not there.
+        check = f"unshare --net {TOOLS[family]}-restore {path}"
+        host.template(path, jumps=JUMPS, rules=rules[family], check=check, mode=0o640)
+    if host.facts.units.get("netfilter-persistent.service", Unit()).active == "failed":
+        # A start alone would flush the bans; a restart takes fail2ban along, which brings them back.
+        host.run("load the rules as at boot", "systemctl restart netfilter-persistent")
+    host.service("netfilter-persistent")

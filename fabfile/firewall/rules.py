@@ -1,0 +1,137 @@
+"""The firewall's rules as text, in the very words of iptables-save(8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from ..engine import User
+
+Network = IPv4Network | IPv6Network
+Openings = Mapping[str, Sequence[Network]]
+"""Ports such as `8443/tcp`, and the networks that may come; none: everybody."""
+
+RULES = {4: "/etc/iptables/rules.v4", 6: "/etc/iptables/rules.v6"}
+TOOLS = {4: "iptables", 6: "ip6tables"}
+WEB_PORTS = (80, 443)
+NOW = "GATEHOUSE-NOW"
+"""The chain of what an operator allowed or denied for a while (see passing.py)."""
+
+INNER = {6082: (), 8080: ("vcache",), 8081: ("haproxy",), 8082: ("haproxy",)}
+"""Inner ports, and who may open a connection to them besides root: Varnish's console, Apache, Varnish, lego."""
+
+JUMPS = {
+    "GATEHOUSE": "-A INPUT -j GATEHOUSE",
+    # The first packet of either side alone: what the kernel itself sends for a connection that ended has no owner.
+    "GATEHOUSE-INNER": "-A OUTPUT -o lo -p tcp -m tcp --tcp-flags SYN SYN -j GATEHOUSE-INNER",
+}
+"""Our chains, and how one comes there."""
+
+
+def chain(family: int, ssh_ports: Iterable[int], operators: Iterable[str], more: Openings | None = None) -> list[str]:
+    """The rules of our chain for one family (4 or 6).  `more` are the ports that fleet.yml opens besides."""
+    icmp = {4: ["-p icmp -m icmp --icmp-type 8 -j ACCEPT"], 6: ["-p ipv6-icmp -j ACCEPT"]}[family]
+    dhcp = {4: [], 6: ["-d fe80::/64 -p udp -m udp --dport 546 -j ACCEPT"]}[family]
+    mine = [network for network in map(ip_network, operators) if network.version == family]
+    ports = sorted(ssh_ports)
+    return [
+        "-i lo -j ACCEPT",
+        f"-j {NOW}",
+        "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-m conntrack --ctstate INVALID -j DROP",
+        *icmp,
+        *dhcp,
+        *(f"-s {network} -p tcp -m tcp --dport {port} -j ACCEPT" for network in mine for port in ports),
+        *(f"-p tcp -m tcp --dport {port} -j ACCEPT" for port in ports),
+        f"-p tcp -m multiport --dports {','.join(map(str, WEB_PORTS))} -j ACCEPT",
+        *(rule for port, sources in (more or {}).items() for rule in openings(family, port, sources)),
+        "-j DROP",
+    ]
+
+
+def inner(users: Mapping[str, User]) -> list[str]:
+    """The rules between the layers; none before the layers have their users.
+
+    Any local user reaches the loopback.  One who spoke to Varnish or Apache directly could name any address as its own
+    (PROXY protocol, X-Forwarded-For) and have a stranger banned; one who listened there while the daemon is away would
+    get what is meant for all sites, or a challenge of the CA.  So it is judged whose process opens a connection, and
+    whose answers: root's, who opened all these ports (iptables-extensions(8), owner).  By number, as the kernel keeps
+    them: a file of rules that names a user who went would fail as a whole at boot.
+    """
+    if not {name for names in INNER.values() for name in names} <= users.keys():
+        return []
+    speakers = {port: (0, *sorted(users[name].uid for name in names)) for port, names in INNER.items()}
+    ports = ",".join(map(str, INNER))
+    return [
+        *(
+            f"-p tcp -m tcp --dport {port} -m owner --uid-owner {uid} -j ACCEPT"
+            for port, uids in speakers.items()
+            for uid in uids
+        ),
+        f"-p tcp -m multiport --dports {ports} -j REJECT --reject-with tcp-reset",
+        f"-p tcp -m multiport --sports {ports} -m owner ! --uid-owner 0 -j DROP",
+    ]
+
+
+def openings(family: int, port: str, sources: Iterable[Network], until: int = 0) -> list[str]:
+    """The rules that let in who comes to a port such as `8443/tcp`; those of this family."""
+    number, _, protocol = port.partition("/")
+    way = f"-p {protocol} -m {protocol} --dport {number}{_until(until)} -j ACCEPT"
+    if not (sources := list(sources)):
+        return [way]
+    return [f"-s {network} {way}" for network in sources if network.version == family]
+
+
+def shutting(network: Network, until: int = 0) -> str:
+    """The rule that shuts a network out, with what it has under way.  Its answers to us still come."""
+    return f"-s {network} -m conntrack --ctdir ORIGINAL{_until(until)} -j DROP"
+
+
+def _until(epoch: int) -> str:
+    """The kernel itself ends a rule (iptables-extensions(8), time; always UTC there)."""
+    return f" -m time --datestop {datetime.fromtimestamp(epoch, UTC):%Y-%m-%dT%H:%M:%S}" if epoch else ""
+
+
+def end_of(rule: str) -> int:
+    """The epoch at which the kernel ends this rule; 0: never."""
+    _, found, rest = rule.partition(" --datestop ")
+    return round(datetime.fromisoformat(rest.split()[0]).replace(tzinfo=UTC).timestamp()) if found else 0
+
+
+def without_end(rule: str) -> str:
+    """The rule as if it were for ever."""
+    before, found, rest = rule.partition(" -m time --datestop ")
+    return before + rest[rest.index(" ") :] if found else rule
+
+
+def passing(live: Iterable[str], clock: int = 0) -> list[str]:
+    """What was allowed or denied for a while, by the rules in force (iptables-save); not what ended before `clock`."""
+    rules = [line.removeprefix(f"-A {NOW} ") for line in live if line.startswith(f"-A {NOW} ")]
+    return [rule for rule in rules if not 0 < end_of(rule) <= clock]
+
+
+def holds(live: Iterable[str], rules: Mapping[str, Iterable[str]]) -> bool:
+    """Whether the rules in force (iptables-save) are ours: policy, jumps and chains."""
+    live = list(live)
+    return any(line.startswith(":INPUT DROP") for line in live) and all(
+        [line for line in live if chain in JUMPS and line.endswith(f" -j {chain}")]
+        == ([JUMPS[chain]] if chain in JUMPS else [])
+        and any(line.startswith(f":{chain} ") for line in live)
+        and [line for line in live if line.startswith(f"-A {chain} ")] == [f"-A {chain} {rule}" for rule in wanted]
+        for chain, wanted in rules.items()
+    )
+
+
+def table(rules: Mapping[str, Iterable[str]]) -> str:
+    """The table's lines for iptables-restore."""
+    return "\n".join(
+        [
+            ":INPUT DROP [0:0]",
+            ":FORWARD DROP [0:0]",
+            ":OUTPUT ACCEPT [0:0]",
+            *(f":{chain} - [0:0]" for chain in rules),
+            *(JUMPS[chain] for chain in rules if chain in JUMPS),
+            *(f"-A {chain} {rule}" for chain, wanted in rules.items() for rule in wanted),
+        ]
+    )
