@@ -133,7 +133,8 @@ def flow(*args: Any, **options: Any) -> Any:
 
 
 def query(*args: Any, **options: Any) -> Any:
-    """A task that only looks: no lock, no summary; what it prints is its answer."""
+    """A task that only looks: no lock, no summary; what it prints is its answer.  `within`: see `task`."""
+    within = options.pop("within", {})
 
     def decorate(body: Body) -> Any:
         @functools.wraps(body)
@@ -143,7 +144,9 @@ def query(*args: Any, **options: Any) -> Any:
                     raise NoHost(f"{body.__name__} wants a host", f"fab -H vps {body.__name__}")
                 return body(c, *args, **kwargs)
 
-        return fabric.task(klass=Step, **options)(ask)
+        made = fabric.task(klass=Step, **options)(ask)
+        made.within = within
+        return made
 
     return decorate(args[0]) if args else decorate
 
