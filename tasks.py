@@ -13,6 +13,7 @@ from typing import NamedTuple
 from invoke import Collection, Exit, task
 
 from fabfile.cert.fleet import inv_tasks as certificates
+from fabfile.status.fleet import inv_tasks as fleet_tasks
 from tests.lab.tasks import ns as lab_tasks
 
 GUIDE = Path(__file__).parent / "docs" / "tutorials.md"
@@ -133,4 +134,4 @@ def _in_order(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda one: ([int(n) for n in re.findall(r"\d+", one.step)], steps.index(one.step)))
 
 
-ns = Collection(test, faults, lint, guide, certificates(), lab=lab_tasks)
+ns = Collection(test, faults, lint, guide, certificates(), fleet_tasks(), lab=lab_tasks)
