@@ -22,7 +22,6 @@ from . import (
     varnish,
 )
 from .engine import chapter
-from .looking import logs
 
 ns = Collection(
     flows.bootstrap,
@@ -30,7 +29,6 @@ ns = Collection(
     flows.renew,
     flows.trust,
     status.status,
-    Collection.from_module(logs, name="logs"),
     *(
         chapter(module)
         for module in (

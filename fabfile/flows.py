@@ -9,22 +9,33 @@ from .engine import Host, flow, query, steps
 from .engine.report import console
 from .engine.trust import enrol
 
-BOOTSTRAP = (
-    *system.STEPS,
-    *firewall.STEPS,
-    *sshd.STEPS,
-    *cert.STEPS_BEFORE,
-    *haproxy.STEPS,
-    *varnish.STEPS,
-    *site.STEPS,
-    *database.STEPS,
-    *php.STEPS,
-    *apache.STEPS,
-    firewall.layers,
-    *cert.STEPS_AFTER,
-    *fail2ban.STEPS,
-    *hardening.STEPS,
+CHAPTERS = (
+    ("", system.STEPS),
+    ("", firewall.STEPS),
+    ("", sshd.STEPS),
+    ("edge", cert.STEPS_BEFORE),
+    ("edge", haproxy.STEPS),
+    ("web", varnish.STEPS),
+    ("web", site.STEPS),
+    ("web", database.STEPS),
+    ("web", php.STEPS),
+    ("web", apache.STEPS),
+    ("edge web", (firewall.layers,)),
+    ("edge", cert.STEPS_AFTER),
+    ("", fail2ban.STEPS),
+    ("", hardening.STEPS),
 )
+"""The chapters in order, and for hosts of which roles (fleet.yml) they are; "" is every host.  Without an edge in the
+fleet, a web server has both roles."""
+
+
+def steps_of(roles):
+    """The steps for a host with these roles, in order."""
+    return tuple(step for whose, chapter in CHAPTERS if not whose or {*roles} & {*whose.split()} for step in chapter)
+
+
+BOOTSTRAP = steps_of({"edge", "web"})
+"""What a host goes through that is a whole web server."""
 
 
 @flow(help={"json": "print the outcome of every step as JSON"})
@@ -36,8 +47,9 @@ def bootstrap(c, json=False):  # noqa: ARG001  (the engine reads it)
 
 def preflight(host: Host) -> None:
     """What the host itself rules out is refused before anything is touched."""
-    php.version(host)
-    php.fits(host)
+    if "web" in host.fleet.roles(host.name):
+        php.version(host)
+        php.fits(host)
 
 
 @query(help={"json": "print every outcome as JSON"})
@@ -64,5 +76,6 @@ def trust(c, fingerprint=""):
 
 
 def _wanted(c):
-    """The steps of the whole: SELinux's only where fleet.yml asks for it."""
-    return BOOTSTRAP + (selinux.STEPS if Host.of(c).fleet.mac == "selinux" else ())
+    """The steps of the whole: those of the host's roles; SELinux's only where fleet.yml asks for it."""
+    host = Host.of(c)
+    return steps_of(host.fleet.roles(host.name)) + (selinux.STEPS if host.fleet.mac == "selinux" else ())

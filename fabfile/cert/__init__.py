@@ -66,9 +66,9 @@ def requests(c):
     `tls: key: rsa4096` asks for the tutorial's.
     """
     host = Host.of(c)
-    for site in host.sites:
+    for site in host.fronted:
         host.template(REQUESTS + "/{site}.conf", site=site, email=contact(host, site))
-    wanted = {f"{REQUESTS}/{site}{ending}" for site in host.sites for ending in (".conf", ".issued")}
+    wanted = {f"{REQUESTS}/{site}{ending}" for site in host.fronted for ending in (".conf", ".issued")}
     host.absent(*(path for path in host.facts.files if path.startswith(REQUESTS + "/") and path not in wanted))
 
 
@@ -94,7 +94,7 @@ def issue(c):
     limits; `cert.renew NAME` tries at once. A name without any address in DNS is not ordered.
     """
     host = Host.of(c)
-    if names := [site.domain for site in host.sites if not satisfied(host, site)]:
+    if names := [site.domain for site in host.fronted if not satisfied(host, site)]:
         label = f"{names[0]} gets its certificate" if len(names) == 1 else f"{len(names)} sites get their certificates"
         host.run(label, f'progress {PROGRAM} --now --wait {PATIENCE} "$@"', *names)
 
@@ -127,7 +127,7 @@ def contact(host: Host, site: Site) -> str:
 
     An address is an account at the CA, and Let's Encrypt makes ten in three hours.
     """
-    return site.tls.email or host.fleet.acme.email or f"webmaster@{host.sites[0]}"
+    return site.tls.email or host.fleet.acme.email or f"webmaster@{host.fronted[0]}"
 
 
 def satisfied(host: Host, site: Site) -> bool:
@@ -152,7 +152,7 @@ def satisfied(host: Host, site: Site) -> bool:
 def renew(c, domain, force=False, json=False):
     """On call: renew what is due, now.  Exit code 1 when a name failed; its old certificate goes on being served."""
     host = Host.of(c)
-    words = answers.words(host.sites, domain)
+    words = answers.words(host.fronted, domain)
     answers.show(answers.renewed(host, *(["--force"] if force else []), *words), json)
 
 

@@ -37,7 +37,7 @@ def renew(_c: Context, domain: str, fleet: str = "", json: bool = False) -> None
     """Renew certificates on all hosts at once; one bad host or name never stops the others; exit 1 if any failed."""
     found, hosts = _fleet(fleet)
     words = answers.words(found.all_sites, domain)
-    serving = [host for host in hosts if domain == answers.ALL or words[0] in map(str, found.sites_for(host))]
+    serving = [host for host in hosts if domain == answers.ALL or words[0] in map(str, found.fronted_by(host))]
 
     def work(host: Host) -> list[Row]:
         return answers.renewed(host, *words)
@@ -92,7 +92,7 @@ def _fleet(path: str) -> tuple[Fleet, list[str]]:
     """The fleet, and those of its hosts that serve sites.  Raises Refusal when there is none."""
     explicit = path or os.environ.get("GATEHOUSE_FLEET", "")
     fleet = find_fleet(None, Path(explicit) if explicit else None, Path.cwd())
-    hosts = [name for name in fleet.hosts if fleet.sites_for(name)]
+    hosts = [name for name in fleet.hosts if fleet.fronted_by(name)]
     if not hosts:
         raise Refusal("fleet.yml names no host that serves a site; for one host: fab -H vps cert.renew --all")
     return fleet, hosts

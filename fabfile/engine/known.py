@@ -28,6 +28,7 @@ class Known:
     def __init__(self, name: str, fleet: Fleet, visit: Visit, dry: bool = False) -> None:
         self.name, self.fleet, self.visit, self.dry = name, fleet, visit, dry
         self.sites: tuple[Site, ...] = fleet.sites_for(name)
+        self.fronted: tuple[Site, ...] = fleet.fronted_by(name)
         self.report: Report | None = None
         self.skew = 0
 

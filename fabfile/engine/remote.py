@@ -235,6 +235,14 @@ def offered_key(c: Connection) -> tuple[str, paramiko.PKey]:
         raise Unreachable(f"{c.host}:{c.port} shows no key: {error}", f"is it up? try: ssh {c.original_host}") from None
 
 
+def stream(c: Connection, path: str) -> paramiko.Channel:
+    """What is written goes to the unix socket at `path` of the host, and what it says comes back; as root."""
+    channel = opened(c).transport.open_session()
+    program = quoted(["socat", "-t", "30", "-", f"UNIX-CONNECT:{path}"])
+    channel.exec_command(program if c.user == "root" else "sudo -n " + program)
+    return channel
+
+
 @dataclass
 class Answer:
     """What came back for one request: its records, in order, and the exit code."""
@@ -415,4 +423,5 @@ __all__ = [
     "login",
     "offered_key",
     "opened",
+    "stream",
 ]

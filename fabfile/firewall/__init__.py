@@ -81,7 +81,7 @@ def layers(c):
     Needs Varnish's and HAProxy's users, so `bootstrap` comes here again once they are installed.
     """
     host = Host.of(c)
-    if not inner(host.facts.users):
+    if not inner(host.facts.users, host.fleet.roles(host.name)):
         host.note("no layers to guard yet")
         return
     load(host)

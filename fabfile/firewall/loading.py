@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..engine import Host, Unit
-from .rules import JUMPS, NOW, RULES, TOOLS, chain, holds, inner, passing, table
+from .rules import JUMPS, NOW, RULES, TOOLS, chain, holds, inner, outer, passing, table
 
 Rules = dict[int, dict[str, list[str]]]
 """By family, by chain."""
@@ -16,7 +16,7 @@ APPLY = """
 iptables-save -t filter > "$former/rules4"
 ip6tables-save -t filter > "$former/rules6"
 load_rules() {
-    jumps=$("$1" -S | sed -n 's/^-A \\(.* -j GATEHOUSE\\(-INNER\\)\\?\\)$/-D \\1/p')
+    jumps=$("$1" -S | sed -n 's/^-A \\(.* -j GATEHOUSE\\(-INNER\\|-OUTER\\)\\?\\)$/-D \\1/p')
     printf '%s\\n' '*filter' "$jumps" "$2" COMMIT | "$1-restore" --noflush
 }
 load_rules iptables "$1"
@@ -35,15 +35,19 @@ done
 
 def wanted(host: Host) -> Rules:
     """The rules as they should be.  What was allowed or denied for a while is kept as it is in force."""
-    facts = host.facts
-    return {
-        family: {
+    facts, fleet, roles = host.facts, host.fleet, host.fleet.roles(host.name)
+    edges = [str(edge.address) for edge in fleet.edges_of(host.name)]
+    webs = [str(web.address) for web in fleet.webs_behind(host.name)]
+    rules = {}
+    for family, live in ((4, facts.rules4), (6, facts.rules6)):
+        rules[family] = {
             NOW: passing(live),
-            "GATEHOUSE": chain(family, facts.ssh_ports, host.operators, host.fleet.open),
-            "GATEHOUSE-INNER": inner(facts.users),
+            "GATEHOUSE": chain(family, facts.ssh_ports, host.operators, fleet.open, "edge" in roles, edges),
+            "GATEHOUSE-INNER": inner(facts.users, roles),
         }
-        for family, live in ((4, facts.rules4), (6, facts.rules6))
-    }
+        if edges or webs:
+            rules[family]["GATEHOUSE-OUTER"] = outer(family, facts.users, webs, bool(edges))
+    return rules
 
 
 def load(host: Host, label: str = "load the rules", now: Mapping[int, list[str]] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
@@ -20,20 +20,35 @@ NOW = "GATEHOUSE-NOW"
 
 INNER = {6082: (), 8080: ("vcache",), 8081: ("haproxy",), 8082: ("haproxy",)}
 """Inner ports, and who may open a connection to them besides root: Varnish's console, Apache, Varnish, lego."""
+VARNISH = 8081
+
+SPEAKERS = {"edge": "haproxy", "web": "vcache"}
+"""Whose programs a role brings."""
 
 JUMPS = {
     "GATEHOUSE": "-A INPUT -j GATEHOUSE",
     # The first packet of either side alone: what the kernel itself sends for a connection that ended has no owner.
     "GATEHOUSE-INNER": "-A OUTPUT -o lo -p tcp -m tcp --tcp-flags SYN SYN -j GATEHOUSE-INNER",
+    "GATEHOUSE-OUTER": "-A OUTPUT ! -o lo -p tcp -m tcp --tcp-flags SYN SYN -j GATEHOUSE-OUTER",
 }
 """Our chains, and how one comes there."""
 
 
-def chain(family: int, ssh_ports: Iterable[int], operators: Iterable[str], more: Openings | None = None) -> list[str]:
-    """The rules of our chain for one family (4 or 6).  `more` are the ports that fleet.yml opens besides."""
+def chain(
+    family: int,
+    ssh_ports: Iterable[int],
+    operators: Iterable[str],
+    more: Openings | None = None,
+    web: bool = True,
+    edges: Iterable[str] = (),
+) -> list[str]:
+    """The rules of our chain for one family (4 or 6).  `more` are the ports that fleet.yml opens besides.
+
+    `web`: visitors come in.  `edges` are the addresses of those through which they come, to Varnish.
+    """
     icmp = {4: ["-p icmp -m icmp --icmp-type 8 -j ACCEPT"], 6: ["-p ipv6-icmp -j ACCEPT"]}[family]
     dhcp = {4: [], 6: ["-d fe80::/64 -p udp -m udp --dport 546 -j ACCEPT"]}[family]
-    mine = [network for network in map(ip_network, operators) if network.version == family]
+    mine = of_family(family, operators)
     ports = sorted(ssh_ports)
     return [
         "-i lo -j ACCEPT",
@@ -44,13 +59,19 @@ def chain(family: int, ssh_ports: Iterable[int], operators: Iterable[str], more:
         *dhcp,
         *(f"-s {network} -p tcp -m tcp --dport {port} -j ACCEPT" for network in mine for port in ports),
         *(f"-p tcp -m tcp --dport {port} -j ACCEPT" for port in ports),
-        f"-p tcp -m multiport --dports {','.join(map(str, WEB_PORTS))} -j ACCEPT",
+        *([f"-p tcp -m multiport --dports {','.join(map(str, WEB_PORTS))} -j ACCEPT"] if web else []),
+        *(f"-s {edge} -p tcp -m tcp --dport {VARNISH} -j ACCEPT" for edge in of_family(family, edges)),
         *(rule for port, sources in (more or {}).items() for rule in openings(family, port, sources)),
         "-j DROP",
     ]
 
 
-def inner(users: Mapping[str, User]) -> list[str]:
+def of_family(family: int, addresses: Iterable[str]) -> list[str]:
+    """Those of one family, as networks."""
+    return [str(network) for network in map(ip_network, addresses) if network.version == family]
+
+
+def inner(users: Mapping[str, User], roles: Collection[str] = ("edge", "web")) -> list[str]:
     """The rules between the layers; none before the layers have their users.
 
     Any local user reaches the loopback.  One who spoke to Varnish or Apache directly could name any address as its own
@@ -59,9 +80,10 @@ def inner(users: Mapping[str, User]) -> list[str]:
     whose answers: root's, who opened all these ports (iptables-extensions(8), owner).  By number, as the kernel keeps
     them: a file of rules that names a user who went would fail as a whole at boot.
     """
-    if not {name for names in INNER.values() for name in names} <= users.keys():
+    here = {user for role, user in SPEAKERS.items() if role in roles}
+    if not here or not here <= users.keys():
         return []
-    speakers = {port: (0, *sorted(users[name].uid for name in names)) for port, names in INNER.items()}
+    speakers = {port: (0, *sorted(users[name].uid for name in here & {*names})) for port, names in INNER.items()}
     ports = ",".join(map(str, INNER))
     return [
         *(
@@ -72,6 +94,22 @@ def inner(users: Mapping[str, User]) -> list[str]:
         f"-p tcp -m multiport --dports {ports} -j REJECT --reject-with tcp-reset",
         f"-p tcp -m multiport --sports {ports} -m owner ! --uid-owner 0 -j DROP",
     ]
+
+
+def outer(family: int, users: Mapping[str, User], webs: Iterable[str], behind: bool) -> list[str]:
+    """The same between hosts: who may speak to the Varnish of another host, and whose is the one that answers here.
+
+    The web servers let this edge in, and so every program on it: without these rules a site's own program could name
+    any visitor to them. `webs` are their addresses; none before HAProxy has its user. `behind`: edges come to us.
+    """
+    rules = []
+    for web in of_family(family, webs) if "haproxy" in users else []:
+        there = f"-d {web} -p tcp -m tcp --dport {VARNISH}"
+        rules += [f"{there} -m owner --uid-owner {uid} -j ACCEPT" for uid in (0, users["haproxy"].uid)]
+        rules.append(f"{there} -j REJECT --reject-with tcp-reset")
+    if behind:
+        rules.append(f"-p tcp -m tcp --sport {VARNISH} -m owner ! --uid-owner 0 -j DROP")
+    return rules
 
 
 def openings(family: int, port: str, sources: Iterable[Network], until: int = 0) -> list[str]:
@@ -114,7 +152,8 @@ def passing(live: Iterable[str], clock: int = 0) -> list[str]:
 def holds(live: Iterable[str], rules: Mapping[str, Iterable[str]]) -> bool:
     """Whether the rules in force (iptables-save) are ours: policy, jumps and chains."""
     live = list(live)
-    return any(line.startswith(":INPUT DROP") for line in live) and all(
+    strange = {jump for chain, jump in JUMPS.items() if chain not in rules} & {*live}
+    return not strange and any(line.startswith(":INPUT DROP") for line in live) and all(
         [line for line in live if chain in JUMPS and line.endswith(f" -j {chain}")]
         == ([JUMPS[chain]] if chain in JUMPS else [])
         and any(line.startswith(f":{chain} ") for line in live)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 
 from . import grammars
 from .refusal import Problem, Refusal, Wrong, quoted, shown_path
-from .site import FROZEN, Site, switch, unique, words
+from .site import FROZEN, Site, number, switch, unique, words
 
 # Let's Encrypt, "Staging Environment" and "ACME v2 Production".
 PRODUCTION = "https://acme-v02.api.letsencrypt.org/directory"
@@ -107,6 +107,12 @@ class Machine(BaseModel):
     roles: Annotated[tuple[Role, ...], Field(min_length=1), unique] = Field(
         default=("web",), title="what it does", description=f"a list of roles: {', '.join(ROLES)}", examples=[["web"]]
     )
+    weight: int = number(
+        100,
+        0,
+        100,
+        "its share of the visitors behind an edge, in percent of a full one; 0 lets a new one come in slowly",
+    )
 
     def __str__(self) -> str:
         return self.name
@@ -193,10 +199,46 @@ class Fleet(BaseModel):
         hint = f"did you mean {near[0]}?" if near else f"the hosts there: {', '.join(self.hosts)}"
         raise Refusal(Problem(f"there is no host {host}; {hint}", self._file, key="hosts", example=f"{host}: {{}}"))
 
+    def roles(self, host: str) -> frozenset[str]:
+        """What `host` does: its roles, and in a fleet without an edge every web server is its own."""
+        own = frozenset(self.machine(host).roles)
+        return own | {"edge"} if "web" in own and not self.edges else own
+
+    @property
+    def edges(self) -> tuple[Machine, ...]:
+        """The machines with the role edge: what visitors speak to."""
+        return tuple(machine for machine in self.hosts.values() if "edge" in machine.roles)
+
+    def edges_of(self, host: str) -> tuple[Machine, ...]:
+        """The other machines through which visitors come to `host`, a web server; none where they come directly."""
+        return tuple(edge for edge in self.edges if edge.name != host) if "web" in self.roles(host) else ()
+
+    def webs_behind(self, host: str) -> tuple[Machine, ...]:
+        """The other web servers to which `host`, an edge, leads visitors."""
+        if not any(edge.name == host for edge in self.edges):
+            return ()
+        return tuple(one for one in self.hosts.values() if "web" in one.roles and one.name != host)
+
+    def webs_of(self, site: Site) -> tuple[Machine, ...]:
+        """The web servers that serve `site`: those it names, or all of them."""
+        webs = (machine for machine in self.hosts.values() if "web" in machine.roles)
+        return tuple(web for web in webs if not site.hosts or web.name in site.hosts)
+
     def sites_for(self, host: str) -> tuple[Site, ...]:
-        """The sites that `host` serves: those that name it, and, if it is a web server, those that name none."""
-        web = "web" in self.machine(host).roles
-        return tuple(site for site in self._sites if host in site.hosts or (web and not site.hosts))
+        """The sites that `host` serves: those that name it, and, if it is a web server, those that name none.
+
+        A host that is an edge and no web server serves, through others, every site that one of them has.
+        """
+        roles = self.machine(host).roles
+        if "edge" in roles and "web" not in roles:
+            return self.fronted_by(host)
+        return tuple(site for site in self._sites if host in site.hosts or ("web" in roles and not site.hosts))
+
+    def fronted_by(self, host: str) -> tuple[Site, ...]:
+        """The sites that visitors reach at `host`: at an edge all that a web server has, else its own."""
+        if "edge" not in self.roles(host):
+            return ()
+        return tuple(site for site in self._sites if self.webs_of(site)) if self.edges else self.sites_for(host)
 
     def email_for(self, site: Site) -> str:
         """The CA's contact for `site`: its own, else the fleet's, else the webmaster of RFC 2142."""

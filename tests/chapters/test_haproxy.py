@@ -10,6 +10,7 @@ from invoke import Exit
 from fabfile import haproxy
 from fabfile.engine.changes import Install, Load, PutFile
 from fabfile.engine.facts import Unit
+from fabfile.haproxy.traffic import COLUMNS, read_servers
 from fabfile.model import Refusal
 
 from .recording import Recorded, contents, site
@@ -99,7 +100,7 @@ def test_no_redirect_goes_to_a_name_as_the_client_wrote_it(host: MakeHost) -> No
 def test_a_kernel_without_ipv6_is_not_asked_for_it(host: MakeHost) -> None:
     def binds(ipv6: str) -> list[str]:
         sections = config(host(EXAMPLE, ipv6=ipv6))
-        return [line.partition(" ssl")[0] for lines in sections.values() for line in lines if line.startswith("bind")]
+        return [line.partition(" ssl")[0] for lines in sections.values() for line in lines if line.startswith("bind :")]
 
     assert binds("yes") == ["bind :80,:::80 v6only", "bind :443,:::443 v6only"]
     assert binds("") == ["bind :80", "bind :443"]
@@ -250,7 +251,7 @@ def test_every_file_is_judged_with_warnings_as_faults(host: MakeHost) -> None:
 def test_a_new_name_or_page_is_a_reload_and_never_a_restart_and_certificates_load_themselves(host: MakeHost) -> None:
     [load] = host(units={"haproxy.service": Unit("active", "enabled")}).after(haproxy.start)
     assert isinstance(load, Load)
-    assert {*haproxy.MAPS, haproxy.CONFIG, haproxy.ERRORS} == set(load.reload_on)
+    assert {*haproxy.MAPS, haproxy.BACKENDS, haproxy.CONFIG, haproxy.ERRORS} == set(load.reload_on)
     assert load.restart_on == (haproxy.UNIT,)
 
 
@@ -268,11 +269,11 @@ varnish,varnish,1,2,1234,1,4,UP,100,61,L7OK
 
 
 def test_servers_are_read_as_haproxy_tells_them() -> None:
-    assert haproxy.read_servers(STAT) == [
-        dict(zip(haproxy.COLUMNS, row, strict=True))
+    assert [server.row for server in read_servers(STAT)] == [
+        dict(zip(COLUMNS, row, strict=True))
         for row in [
-            ("acme/lego", "no check", "", 1, 0, 0, 3, 2, 60),
-            ("varnish/varnish", "UP", "L7OK", 100, 1, 2, 1234, 5, 61),
+            ("acme/lego", "no check", "", 1, "", 0, 0, 3, 2, 60),
+            ("varnish/varnish", "UP", "L7OK", 100, "", 1, 2, 1234, 5, 61),
         ]
     ]
 

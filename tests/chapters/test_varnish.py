@@ -37,7 +37,7 @@ def test_its_addresses_are_known_before_the_package_can_start_it_on_others(host:
     install = next(place for place, change in enumerate(changes) if isinstance(change, Install))
     before = {change.path for change in changes[:install] if isinstance(change, PutFile | PutLink)}
     assert before == {varnish.UNIT, varnish.NCSA}
-    assert changes[-1] == Install(("varnish",))
+    assert changes[-1] == Install(("varnish", "socat"))
 
 
 def test_it_listens_on_the_loopback_alone_and_purges_at_a_socket_of_roots(host: MakeHost) -> None:

@@ -18,6 +18,7 @@ import pytest
 from .corner import A_ROOT, B_ROOT, A, B, Corner, borrowed
 from .lab import Lab
 from .machine import CHECKOUT, Machine, Stranger
+from .pair import Pair, paired
 from .witness import Witness
 
 # Beside example.com: three labels in its domain, a subdomain that is not www, an alias elsewhere.
@@ -109,6 +110,14 @@ def fleet(lab: Lab, tmp_path: Path) -> Callable[..., Path]:
         return directory
 
     return make
+
+
+@pytest.fixture(scope="module")
+def pair(
+    lab: Lab, vps: Machine, vps12: Machine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
+    """`vps` as a front (edge and web) and `vps12` as a web server behind it, made so by `bootstrap`; then as before."""
+    yield from paired(lab, vps, vps12, tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture

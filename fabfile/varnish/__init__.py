@@ -1,13 +1,18 @@
 """Varnish: answers what was asked before, and lets Apache rest.  (T1, "Varnish")
 
-It is bound to the loopback address and speaks the PROXY protocol there, so it knows the real client; it purges for
-root alone, at a socket of its own; and when Apache is down, what expired an hour ago is still served.
+It is bound to the loopback address, behind an edge to the private one as well, and speaks the PROXY protocol there,
+so it knows the real client; it purges for root alone, at a socket of its own; and when Apache is down, what expired an
+hour ago is still served.
 """
 
 from __future__ import annotations
 
-from .engine import Host, task
-from .model import Cache
+from ipaddress import IPv6Address
+
+from ..engine import Host, task
+from ..model import Cache
+from .counters import stats
+from .purging import purge, purge_site
 
 UNIT = "/etc/systemd/system/varnish.service.d/gatehouse.conf"
 NCSA = "/etc/systemd/system/varnishncsa.service"
@@ -59,9 +64,10 @@ def install(c, memory=0):
     would repeat on disk what HAProxy's log says; it is masked.
     """
     host = Host.of(c)
-    host.template(UNIT, megabytes=int(memory) or min(max(host.facts.memory_mb // 8, 64), 8192))
+    megabytes = int(memory) or min(max(host.facts.memory_mb // 8, 64), 8192)
+    host.template(UNIT, megabytes=megabytes, private=private(host))
     host.link(NCSA, "/dev/null")
-    host.packages("varnish")
+    host.packages("varnish", "socat")
 
 
 @task
@@ -93,4 +99,14 @@ def start(c):
     Host.of(c).service("varnish", restart_on=[UNIT], reload_on=[VCL], ready=READY)
 
 
+def private(host: Host) -> str:
+    """The address at which edges reach this host's Varnish; none where visitors come to the host itself."""
+    if not host.fleet.edges_of(host.name):
+        return ""
+    address = host.fleet.machine(host.name).address
+    return f"[{address}]" if isinstance(address, IPv6Address) else str(address)
+
+
 STEPS = (install, configure, start)
+
+__all__ = ["STEPS", "configure", "install", "purge", "purge_site", "start", "stats"]

@@ -1,30 +1,31 @@
 """HAProxy: the one door to the world, which ends TLS and knows every name by heart.  (T1, "HAProxy")
 
 The tutorial's `appsession` and its matching of TLS session identifiers are left out: the first is gone since HAProxy
-1.6, the second does nothing in HTTP mode, and with one Varnish behind there is nobody to be sticky to.
+1.6, the second does nothing in HTTP mode. With one Varnish behind there is nobody to be sticky to; with several a
+cookie of HAProxy's own does it, which comes with the first cookie that the site itself sets.
 """
 
 from __future__ import annotations
 
-from csv import DictReader
 from typing import Any
 
-from .engine import Host, console, query, task
-from .model import Cache, Refusal, Site
+from ..engine import Host, task
+from ..model import Cache, Refusal, Site
+from .backends import ALL, backend_of, backends, balanced
+from .page import stats
+from .ramp import shift
+from .traffic import RECORD, drain, maintenance, ready, servers
 
 UNIT = "/etc/systemd/system/haproxy.service.d/gatehouse.conf"
 CONFIG = "/etc/haproxy/haproxy.cfg"
 MAPS = "/etc/haproxy/hosts.map", "/etc/haproxy/cache.map", "/etc/haproxy/bypass.map", "/etc/haproxy/bodies.map"
+BACKENDS = "/etc/haproxy/backends.map"
 ERRORS = "/etc/haproxy/errors/"
 # A warning of today is a fault of tomorrow, so it is refused as well (management manual, -dW).
 CHECK = f"haproxy -c -dW -f {CONFIG}"
 # `active` says only that the master runs. After a reload that failed it says so at its socket, once it is through with
 # the new configuration; half a second is for the signal to arrive.
 READY = "sleep 0.5; echo 'show proc' | socat -T 5 - UNIX-CONNECT:/run/haproxy-master.sock | grep -q 'failed: 0'"
-
-# -1: every proxy; 4: servers alone; -1: every server.
-SERVERS = "echo 'show stat -1 4 -1' | socat -T 5 - UNIX-CONNECT:/run/haproxy/admin.sock"
-COLUMNS = ("server", "status", "check", "weight", "waiting", "active", "served", "errors", "seconds")
 
 # Mozilla Server Side TLS 6.0, "intermediate": no DHE, no CBC, the client's order.
 CIPHERS = (
@@ -132,8 +133,12 @@ def install(c):
 @task
 def hosts(c):
     """T1 HAProxy: every name of every site, and what Varnish shall do with its pages; no other name is answered."""
+    host = Host.of(c)
     for path in MAPS:
-        Host.of(c).template(path, normal=Cache(), usual=USUAL_BODY)
+        host.template(path, sites=host.fronted, normal=Cache(), usual=USUAL_BODY)
+    if balanced(host):
+        led = {site: backend_of(host.fleet, site) for site in host.fronted}
+        host.file(BACKENDS, "".join(f"{site} {backend}\n" for site, backend in led.items() if backend != ALL))
 
 
 @task(
@@ -183,6 +188,9 @@ def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
         forgeable=(*FORGEABLE, *HOP_BY_HOP),
         talkative=TALKATIVE,
         safe=SAFE,
+        backends=backends(host),
+        balanced=balanced(host),
+        record=RECORD,
     )
 
 
@@ -192,37 +200,7 @@ def start(c):
 
     Certificates are no reason for one: gatehouse-renew loads those itself, and compares what is served with the disk.
     """
-    Host.of(c).service("haproxy", restart_on=[UNIT], reload_on=[CONFIG, *MAPS, ERRORS], ready=READY)
-
-
-@query(help={"json": "print the same as JSON"})
-def servers(c, json=False):
-    """On call: what HAProxy thinks of each server behind it, and what passes through; lego has no health check."""
-    rows = read_servers(Host.of(c).ask(SERVERS))
-    if json:
-        console.print_json(data=rows)
-        return
-    for cells in [COLUMNS, *(row.values() for row in rows)]:
-        console.print("".join(f"{cell!s:<{10 if at else 18}}" for at, cell in enumerate(cells)).rstrip())
-
-
-def read_servers(csv: str) -> list[dict[str, str | int]]:
-    """HAProxy's `show stat` (management manual, 9.1) as rows of COLUMNS: names, states, and counts as numbers."""
-    lines = DictReader(csv.removeprefix("# ").splitlines())
-    return [
-        {
-            "server": f"{line['pxname']}/{line['svname']}",
-            "status": line["status"],
-            "check": line["check_status"],
-            "weight": int(line["weight"]),
-            "waiting": int(line["qcur"]),
-            "active": int(line["scur"]),
-            "served": int(line["stot"]),
-            "errors": int(line["econ"] or 0) + int(line["eresp"] or 0),
-            "seconds": int(line["lastchg"] or 0),
-        }
-        for line in lines
-    ]
+    Host.of(c).service("haproxy", restart_on=[UNIT], reload_on=[CONFIG, *MAPS, BACKENDS, ERRORS], ready=READY)
 
 
 def patience(host: Host) -> int:
@@ -231,3 +209,7 @@ def patience(host: Host) -> int:
 
 
 STEPS = (install, hosts, configure, start)
+
+__all__ = [
+    "STEPS", "configure", "drain", "hosts", "install", "maintenance", "ready", "servers", "shift", "start", "stats",
+]  # fmt: skip

@@ -1,0 +1,68 @@
+"""To whom HAProxy leads visitors: the Varnish of this host, or those of the web servers behind an edge."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+from ..engine import Host
+from ..model import Fleet, Site
+
+PORT = 8081
+ALL = "varnish"
+"""The backend of all web servers, which most sites use."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """One Varnish as HAProxy knows it; `stay` is what the cookie of its visitors says."""
+
+    name: str
+    address: str
+    weight: int = 100
+
+    @property
+    def stay(self) -> str:
+        """A word for the cookie that tells nobody how hosts are called here."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Servers among which a visitor of some sites is led to one."""
+
+    name: str
+    servers: tuple[Server, ...]
+
+
+def balanced(host: Host) -> bool:
+    """Is this host an edge, with web servers to choose from?"""
+    return any(edge.name == host.name for edge in host.fleet.edges)
+
+
+def backends(host: Host) -> tuple[Backend, ...]:
+    """One for all web servers, and one for each other set of them that a site names; without an edge, just Varnish."""
+    if not balanced(host):
+        return (Backend(ALL, (Server(ALL, f"127.0.0.1:{PORT}"),)),)
+    fleet = host.fleet
+    webs = tuple(machine for machine in fleet.hosts.values() if "web" in machine.roles)
+    sets = {ALL: webs} | {backend_of(fleet, site): fleet.webs_of(site) for site in host.fronted}
+    return tuple(
+        Backend(name, tuple(Server(web.name, _address(host, web.name), web.weight) for web in servers))
+        for name, servers in sorted(sets.items())
+    )
+
+
+def backend_of(fleet: Fleet, site: Site) -> str:
+    """The backend that leads to the site's web servers."""
+    names = [web.name for web in fleet.webs_of(site)]
+    every = [machine.name for machine in fleet.hosts.values() if "web" in machine.roles]
+    return ALL if names == every else ":".join((ALL, *names))
+
+
+def _address(host: Host, web: str) -> str:
+    address = host.fleet.hosts[web].address
+    if web == host.name or address is None:
+        return f"127.0.0.1:{PORT}"
+    return f"[{address}]:{PORT}" if isinstance(address, IPv6Address) else f"{address}:{PORT}"

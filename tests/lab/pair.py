@@ -1,0 +1,56 @@
+"""Two web servers behind one front: hosts of the lab that are so for a while."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .lab import Lab
+from .machine import Machine
+
+
+@dataclass
+class Pair:
+    """`front` is edge and web server, `second` a web server behind it; both serve every site."""
+
+    front: Machine
+    second: Machine
+    directory: Path
+
+    def fab(self, *args: str, timeout: float = 580) -> subprocess.CompletedProcess[str]:
+        """`fab` on the front, with the pair's fleet.yml."""
+        return self.front.fab(*args, directory=self.directory, timeout=timeout)
+
+    @property
+    def machines(self) -> tuple[Machine, Machine]:
+        return self.front, self.second
+
+    def bootstrap(self) -> None:
+        """Make both what they are in the fleet, the one behind first; their failure is the test's."""
+        for machine in reversed(self.machines):
+            _done(machine.fab("bootstrap", directory=self.directory))
+
+
+def paired(lab: Lab, front: Machine, second: Machine, directory: Path) -> Iterator[Pair]:
+    """The two as a pair with the lab's own sites; afterwards each is a web server of its own again."""
+    shutil.copytree(lab.directory / "sites", directory / "sites")
+    roles = {front.name: ["edge", "web"], second.name: ["web"]}
+    hosts = {machine.name: {"address": machine.ip, "roles": roles[machine.name]} for machine in (front, second)}
+    pair = Pair(front, second, lab.describe(directory, directory / "sites", hosts=hosts))
+    try:
+        pair.bootstrap()
+        yield pair
+    finally:
+        front.exec("rm -rf /var/lib/gatehouse/haproxy")
+        for machine in pair.machines:
+            _done(machine.fab("bootstrap"))
+
+
+def _done(run: subprocess.CompletedProcess[str]) -> None:
+    if run.returncode:
+        pytest.fail(f"{' '.join(run.args)}: exit {run.returncode}\n{run.stdout}{run.stderr}", pytrace=False)
