@@ -13,6 +13,9 @@ from typing import NamedTuple
 from invoke import Collection, Exit, task
 
 from fabfile.cert.fleet import inv_tasks as certificates
+from fabfile.diagram import HELP as DIAGRAM
+from fabfile.diagram import diagram
+from fabfile.status.fleet import inv_tasks as fleet_tasks
 from fabfile.varnish.fleet import inv_tasks as caches
 from tests.lab.tasks import ns as lab_tasks
 
@@ -134,4 +137,6 @@ def _in_order(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda one: ([int(n) for n in re.findall(r"\d+", one.step)], steps.index(one.step)))
 
 
-ns = Collection(test, faults, lint, guide, certificates(), caches(), lab=lab_tasks)
+ns = Collection(
+    test, faults, lint, guide, certificates(), caches(), fleet_tasks(), task(help=DIAGRAM)(diagram), lab=lab_tasks
+)

@@ -22,6 +22,7 @@ from . import (
     varnish,
 )
 from .engine import chapter
+from .looking import logs
 
 ns = Collection(
     flows.bootstrap,
@@ -29,6 +30,7 @@ ns = Collection(
     flows.renew,
     flows.trust,
     status.status,
+    Collection.from_module(logs, name="logs"),
     *(
         chapter(module)
         for module in (

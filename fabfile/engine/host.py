@@ -6,7 +6,7 @@ ends.  The first verb on a host takes the one look; after that every decision is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -248,6 +248,16 @@ class Host(Errand):
         """
         self._busy("passing on")
         self.visit.stream(program, args, source, sink)
+
+    def follow(self, script_text: str, hear: Callable[[str, str], None], *args: str) -> None:
+        """A question without an end: `hear(KIND, TEXT)` gets each record `KIND<TAB>TEXT` as it comes, until Ctrl-C.
+
+        The host is told to stop by the mark `$box/stop`, which the script must look for (see session.sh).
+        """
+        try:
+            self.visit.send(script.asked(script_text, args), tell=lambda record: hear(*record.partition("\t")[::2]))
+        except KeyboardInterrupt:
+            self.visit.close()
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:

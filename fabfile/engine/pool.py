@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ..model import Fleet
+from invoke import Exit
+
+from ..model import Fleet, Refusal, find_fleet
 from .host import Host
 from .problems import Problem
 from .remote import Visit, connect
@@ -46,3 +51,29 @@ def _visit(fleet: Fleet, name: str, ssh_config: Path | None, work: Callable[[Hos
                 visit.close()
     except Problem as problem:
         return problem
+
+
+def chosen_fleet(path: str, alone: str) -> Fleet:
+    """The fleet that an `inv` task is about: --fleet, else GATEHOUSE_FLEET, else ./fleet.yml.
+
+    Raises Refusal when it names no host; `alone` is what to type for one.
+    """
+    explicit = path or os.environ.get("GATEHOUSE_FLEET", "")
+    fleet = find_fleet(None, Path(explicit) if explicit else None, Path.cwd())
+    if not fleet.hosts:
+        raise Refusal(f"fleet.yml names no host; for one host: {alone}; for all: name them there (fleet.example.yml)")
+    return fleet
+
+
+def told(body: Callable[..., None]) -> Callable[..., None]:
+    """For a task of `inv`: a Refusal becomes its message and exit code 2."""
+
+    @functools.wraps(body)
+    def refusing(*args: Any, **kwargs: Any) -> None:
+        try:
+            body(*args, **kwargs)
+        except Refusal as refusal:
+            print(refusal, file=sys.stderr)
+            raise Exit(code=refusal.exit_code) from None
+
+    return refusing

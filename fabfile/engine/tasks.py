@@ -133,7 +133,7 @@ def flow(*args: Any, **options: Any) -> Any:
 
 
 def query(*args: Any, **options: Any) -> Any:
-    """A task that only looks: no lock, no summary; what it prints is its answer.  `within` is as with `task`."""
+    """A task that only looks: no lock, no summary; what it prints is its answer.  `within`: see `task`."""
     within = options.pop("within", {})
 
     def decorate(body: Body) -> Any:

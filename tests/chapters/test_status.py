@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fabfile.status import Reading, readings
+from fabfile.status import Reading, lines, readings
+from fabfile.status.fleet import Row
 
 
 def faults(answer: str, ssh_ports: tuple[int, ...] = (22,)) -> list[str]:
@@ -79,3 +80,24 @@ def test_passwords_over_ssh_and_sites_that_may_become_root_are_faults() -> None:
     told = readings("sudo example-com\tALL=(root) NOPASSWD: /usr/bin/tar *", (22,), {"example-com"})
     assert ["a site's user may become root"] == [one.fault for one in told]
     assert ["sudo sudoers: on the host, visudo -c says where"] == faults("sudoers\tbroken")
+
+
+def test_a_long_fault_stands_below_its_reading_and_fits_the_screen() -> None:
+    long = "it differs from yours: one of the two is wrong, and which one only a third clock can tell you for sure"
+    found = [
+        *readings(WELL, (22,)),
+        Reading("clock", "host", "-86400 s", long),
+        Reading("disk", "/", "99%", "99% full"),
+    ]
+
+    told = [line.plain for line in lines(found, 80)]
+
+    assert max(map(len, told)) <= 80
+    assert long == " ".join(line.strip() for line in told[-4:-1]).partition("-86400 s ")[2]
+    assert ["disk", "/", "99%", "99%", "full"] == told[-1].split()
+
+
+def test_a_host_that_cannot_be_reached_is_a_row_of_its_own() -> None:
+    assert ("web2", "unreachable", "-", "-", "-") == Row("web2", False, ("no route to host",)).cells
+    assert ("web1", "1 fault", "3", "0.2", "9ebccbb12*") == Row("web1", True, ("x",), 3, "0.2", "9ebccbb12a").cells
+    assert ("web1", "well", "60", "0.2", "9ebccbb12") == Row("web1", True, (), 60, "0.2", "9ebccbb12a", True).cells

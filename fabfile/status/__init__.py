@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Callable, Collection, Iterator
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from invoke import Exit
-from rich.markup import escape
-from rich.table import Table
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
 
-from .engine import Host, query
-from .engine.report import console
+from ..engine import Host, console, query
 
 FULL = 90
 """Percent of a disk, of its inodes, or of memory from which on it is a fault."""
@@ -21,6 +21,9 @@ UNTENDED = 26
 
 OPEN = {22, 80, 443}
 """What may listen to the world, besides the port that sshd really has."""
+
+VALUE_MAX = 30
+"""Characters of a value that make the column wider; a longer one stands out of it."""
 
 # One script for all layers, each line "KEY<TAB>VALUE"; what is not installed says nothing.
 QUESTION = r"""
@@ -191,29 +194,74 @@ JUDGES: dict[str, Callable[[str, str], Reading]] = {
 }
 
 
-@query(help={"json": "print every reading as data"})
-def status(c, json=False):
-    """Every layer of the host on one screen: services, ports, certificates, cache, pools, bans, disk, updates.
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """A host's readings; the least days that a certificate of its has left; its load of the last minute."""
 
-    Exit code 1 when something is wrong.  It changes nothing and takes no lock.
-    """
-    host = Host.of(c)
-    found = list(readings(host.ask(QUESTION), host.facts.ssh_ports, {site.owner for site in host.sites}))
+    readings: tuple[Reading, ...]
+    days: int | None
+    load: str
+
+    @property
+    def faults(self) -> list[Reading]:
+        """The readings that are not as they should be."""
+        return [reading for reading in self.readings if reading.fault]
+
+
+def looked(host: Host) -> Screen:
+    """Two round trips: the look, and the question.  Raises the engine's Problems."""
+    answer = host.ask(QUESTION)
+    found = list(readings(answer, host.facts.ssh_ports, {site.owner for site in host.sites}))
     if host.skew:
         found.append(Reading("clock", "host", f"{host.skew:+d} s", "it differs from yours: one of the two is wrong"))
-    faults = [reading for reading in found if reading.fault]
-    if json:
-        print(
-            json_.dumps({"host": host.name, "well": not faults, "readings": [asdict(one) for one in found]}, indent=2)
+    said = [line.split("\t") for line in answer.splitlines()]
+    left = [int(day) for key, *rest in said if key == "certificate" for day in rest[1:3] if day.lstrip("-").isdecimal()]
+    load = next((rest[0].split()[0] for key, *rest in said if key == "load"), "")
+    return Screen(tuple(found), min(left, default=None), load)
+
+
+def lines(found: Sequence[Reading], width: int) -> Iterator[Text]:
+    """The screen: a layer is named once; a fault that does not fit behind its reading stands below it."""
+    columns = [max((cell_len(cell) for cell in column), default=0) for column in zip(*map(_cells, found), strict=True)]
+    layer = ""
+    for one in found:
+        cells = [one.layer if one.layer != layer else "", one.name, one.value]
+        text = "  ".join(
+            set_cell_size(cell, max(size, cell_len(cell))) for cell, size in zip(cells, columns, strict=True)
         )
+        indent = columns[0] + 2
+        if not one.fault:
+            yield Text(text.rstrip())
+        elif cell_len(text) + 2 + cell_len(one.fault) <= width:
+            yield Text(f"{text}  ").append(one.fault, "bold red")
+        else:
+            yield Text(text.rstrip())
+            for part in textwrap.wrap(one.fault, max(width - indent - 2, 20)):
+                yield Text(" " * (indent + 2)).append(part, "bold red")
+        layer = one.layer
+
+
+def _cells(one: Reading) -> tuple[str, str, str]:
+    return one.layer, one.name, one.value if len(one.value) <= VALUE_MAX else ""
+
+
+@query(help={"json": "print every reading as data"})
+def status(c, json=False):
+    """On call: every layer of the host on one screen: services, ports, certificates, cache, pools, bans, disk, updates.
+
+    Exit code 1 when something is wrong.  It changes nothing and takes no lock.  JSON: `well`, and `readings`, each with
+    `layer`, `name`, `value` and `fault` (empty when all is well).
+    """
+    host = Host.of(c)
+    screen = looked(host)
+    faults = screen.faults
+    if json:
+        told = [asdict(one) for one in screen.readings]
+        print(json_.dumps({"host": host.name, "well": not faults, "readings": told}, indent=2))
     else:
-        table = Table(box=None, pad_edge=False, show_header=False)
-        layer = ""
-        for one in found:
-            mark = f"[bold red]{escape(one.fault)}[/]" if one.fault else ""
-            table.add_row(one.layer if one.layer != layer else "", escape(one.name), escape(one.value), mark)
-            layer = one.layer
-        console.print(table)
-        console.print(f"{host.name}  {'all is well' if not faults else f'{len(faults)} faults'}")
+        for line in lines(screen.readings, console.width):
+            console.print(line)
+        well = "all is well" if not faults else f"{len(faults)} fault{'s'[: len(faults) > 1]}"
+        console.print(f"{host.name}  {well}", markup=False)
     if faults:
         raise Exit(code=1)
