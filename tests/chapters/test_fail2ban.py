@@ -201,12 +201,21 @@ def test_a_password_that_haproxy_refused_counts(wished: Wish, address: str, time
     assert found["address"] == address
 
 
+@pytest.mark.parametrize(("cache", "counts"), [("REFUSED", True), ("PASS", False)])
+def test_a_password_that_a_web_server_behind_an_edge_refused_counts(wished: Wish, cache: str, counts: bool) -> None:
+    line = (
+        "203.0.113.7:4242 [20/Nov/2026:23:57:49.100] https~ varnish/web2 0/0/1/2/3 401 112 - - ---- 1/1/0/0/0 0/0 "
+        f'{{example.com|x}} {{{cache}}} "GET /{{REFUSED}} HTTP/2.0"'
+    )
+    assert bool(failregexes(wished, "haproxy", "haproxy-http-auth").match(line)) is counts
+
+
 @pytest.mark.parametrize(
     "line",
     [
         '203.0.113.9:1 [20/Nov/2026:23:57:49.1] https~ varnish/v1 0/0/0/3/3 401 9 - - ---- 1/1/0/0/0 0/0 "GET /"',
         '203.0.113.9:1 [20/Nov/2026:23:57:49.1] https~ https/<NOSRV> 0/-1/-1/-1/0 421 9 - - LR-- 1/1/0/0/0 0/0 "GET /"',
-        '203.0.113.9:1 [20/Nov/2026:23:57:49.1] https~ varnish/v1 0/0/0/3/3 200 9 - - ---- 1/1/0/0/0 0/0 '
+        "203.0.113.9:1 [20/Nov/2026:23:57:49.1] https~ varnish/v1 0/0/0/3/3 200 9 - - ---- 1/1/0/0/0 0/0 "
         '"GET /203.0.113.7:1 [x] a b/<NOSRV> 0/-1/-1/-1/0 401  HTTP/2.0"',
     ],
     ids=["the site's own 401", "another status", "a forged line in the request"],

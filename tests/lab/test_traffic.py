@@ -1,0 +1,299 @@
+"""Two web servers behind one front: where visitors go, what an operator sets, and that nobody notices. (T1, HAProxy)"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .faults.load import PAGE, load
+from .machine import CHECKOUT, Machine, Stranger, run_tool
+from .pair import Pair
+
+ROOM = "/var/www/example.com/public_html/_"
+PAGES = {
+    "who.php": """<?php
+        if (isset($_GET['cc'])) header("Cache-Control: $_GET[cc]"); else header('Cache-Control: no-store');
+        if (file_exists(__DIR__ . '/sick')) http_response_code(500);
+        if (isset($_GET['session'])) { session_start(); $_SESSION['n'] = ($_SESSION['n'] ?? 0) + 1; }
+        echo json_encode(['host' => gethostname(), 'client' => $_SERVER['REMOTE_ADDR'], 'n' => $_SESSION['n'] ?? 0,
+            'cookies' => array_keys($_COOKIE)]);
+        """,
+    "load.php": PAGE.replace("<?php", "<?php if (file_exists(__DIR__ . '/sick')) http_response_code(500);"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pages(pair: Pair) -> Iterator[None]:
+    """Both tell who they are."""
+    for machine in pair.machines:
+        for name, text in PAGES.items():
+            as_the_site(machine, f"tee {ROOM}/{name} > /dev/null", text)
+    yield
+    for machine in pair.machines:
+        machine.exec(f"rm -f {' '.join(f'{ROOM}/{name}' for name in PAGES)} {ROOM}/sick")
+
+
+@pytest.fixture(autouse=True)
+def as_before(pair: Pair) -> Iterator[None]:
+    """Both serve with their full share, before and after."""
+    yield
+    pair.second.exec(f"rm -f {ROOM}/sick")
+    for name in (machine.name for machine in pair.machines):
+        told(pair, f"set server varnish/{name} weight 100; set server varnish/{name} state ready")
+    pair.front.check("rm -f /var/lib/gatehouse/haproxy/servers")
+
+
+def as_the_site(machine: Machine, command: str, stdin: str = "") -> str:
+    return machine.check(f"runuser -u example-com -- sh -c '{command}'", stdin)
+
+
+def told(pair: Pair, command: str) -> str:
+    return pair.front.check(f"echo '{command}' | socat -T 5 - UNIX-CONNECT:/run/haproxy/admin.sock")
+
+
+def ask(stranger: Stranger, pair: Pair, query: str = "", *more: str) -> dict[str, object]:
+    done = stranger.curl(*more, f"https://example.com/who.php?{time.monotonic_ns()}{query}", to=pair.front)
+    assert done.rc == 0, done.err
+    return dict(json.loads(done.out))
+
+
+def hosts(stranger: Stranger, pair: Pair, count: int = 12) -> dict[object, int]:
+    """How many of some visitors came where."""
+    found = [ask(stranger, pair)["host"] for _ in range(count)]
+    return {host: found.count(host) for host in found}
+
+
+def rows(pair: Pair) -> dict[str, dict[str, object]]:
+    done = pair.fab("haproxy.servers", "--json")
+    assert done.returncode == 0, done.stderr
+    return {row["server"].partition("/")[2]: row for row in json.loads(done.stdout)}
+
+
+# ---------------------------------------------------------------------- where visitors go
+
+
+def test_both_serve_and_see_who_comes(pair: Pair, stranger: Stranger) -> None:
+    assert hosts(stranger, pair) == {"vps": 6, "vps12": 6}
+    assert ask(stranger, pair)["client"] == ask(stranger, pair)["client"] == stranger.ip
+    log = pair.second.check("tail -n 5 /var/www/example.com/log/access_log")
+    assert stranger.ip in log, log
+
+
+def test_who_has_a_session_comes_back_to_it_and_nobody_else_is_bound(pair: Pair, stranger: Stranger) -> None:
+    jar = ("-c", "/tmp/jar", "-b", "/tmp/jar")
+    stranger.check("rm -f /tmp/jar")
+    answers = [ask(stranger, pair, "&session", *jar) for _ in range(6)]
+    assert [answer["n"] for answer in answers] == [1, 2, 3, 4, 5, 6]
+    assert all(answer["cookies"] in ([], ["PHPSESSID"]) for answer in answers)
+    [stay] = [line for line in stranger.check("cat /tmp/jar").splitlines() if "__Host-stay" in line]
+    assert "#HttpOnly_" in stay
+    assert not re.search("vps", stay)
+    head = stranger.curl(
+        "-D", "-", "-o", "/dev/null", f"https://example.com/who.php?{time.monotonic_ns()}", to=pair.front
+    )
+    assert "set-cookie" not in head.out.lower(), head.out
+
+
+def test_what_is_kept_is_kept_for_those_with_our_cookie_too(pair: Pair, stranger: Stranger) -> None:
+    stay = re.findall(r"server vps12 .* cookie (\w+)", pair.front.check("cat /etc/haproxy/haproxy.cfg"))[0]
+    url = f"https://example.com/who.php?kept={time.monotonic_ns()}&cc=max-age%3D60"
+    seen = [stranger.curl("-D", "-", "-b", f"__Host-stay={stay}", url, to=pair.front).out.lower() for _ in range(2)]
+    assert "x-cache: miss" in seen[0]
+    assert "x-cache: hit" in seen[1]
+    assert '"host":"vps12"' in seen[1]
+
+
+def test_behind_the_front_only_the_front_is_let_in(pair: Pair, stranger: Stranger) -> None:
+    second = pair.second.ip
+    for port in (80, 443, 8080, 8081):
+        assert stranger.exec(f"timeout 2 bash -c '< /dev/tcp/{second}/{port}'").rc != 0, port
+    speak = f"timeout 2 bash -c '< /dev/tcp/{second}/8081'"
+    assert pair.front.exec(speak).rc == 0
+    assert "refused" in pair.front.exec(speak, user="example-com").err
+    assert "refused" in pair.second.exec(speak, user="example-com").err
+
+
+def test_a_wrong_password_is_counted_at_the_front(pair: Pair, stranger: Stranger) -> None:
+    as_the_site(pair.second, f"mkdir -p {ROOM}/closed")
+    try:
+        closed = "AuthType Basic\nAuthName x\nAuthUserFile /nonexistent\nAuthBasicProvider file\nRequire user nobody\n"
+        as_the_site(pair.second, f"tee {ROOM}/closed/.htaccess > /dev/null", closed)
+        told(pair, "set server varnish/vps state maint")
+        since = pair.front.check("date +'%F %T'").strip()
+        for password in ((), ("-u", "a:b"), ("-u", "a:c")):
+            stranger.curl("-o", "/dev/null", *password, "https://example.com/closed/", to=pair.front)
+        pair.front.check(f"journalctl -q -u haproxy -o short --since '{since}' > /tmp/said")
+        found = pair.front.check("fail2ban-regex /tmp/said haproxy-http-auth")
+        assert re.search(r"Failregex: 2 total", found), found
+        assert "[apache-auth]" not in pair.second.check("cat /etc/fail2ban/jail.local")
+        assert pair.front.ip in pair.second.check("fail2ban-client get sshd ignoreip")
+    finally:
+        pair.second.exec(f"rm -rf {ROOM}/closed")
+
+
+def test_again_nothing_changes(pair: Pair) -> None:
+    for machine in pair.machines:
+        done = machine.fab("check", directory=pair.directory)
+        assert done.returncode == 0, done.stdout
+
+
+# ---------------------------------------------------------------------- what is set
+
+
+@pytest.mark.parametrize("task", ["drain", "maintenance"])
+def test_what_is_taken_away_stays_away_until_it_is_ready(pair: Pair, stranger: Stranger, task: str) -> None:
+    done = pair.fab(f"haproxy.{task}", "vps12")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no request to vps12 is under way" in done.stdout
+    for action in ("true", "systemctl reload haproxy", "systemctl restart haproxy"):
+        pair.front.check(action)
+        assert hosts(stranger, pair, 4) == {"vps": 4}, action
+        assert rows(pair)["vps12"]["set"] == task
+    assert pair.front.fab("check", directory=pair.directory).returncode == 0
+    refused = pair.fab(f"haproxy.{task}", "vps")
+    assert refused.returncode == 3, refused.stdout
+    assert "vps is the last server that serves" in refused.stderr
+    assert pair.fab("haproxy.ready", "vps12").returncode == 0
+    assert hosts(stranger, pair, 4) == {"vps": 2, "vps12": 2}
+
+
+def test_a_session_stays_while_its_server_is_drained_and_moves_in_maintenance(pair: Pair, stranger: Stranger) -> None:
+    jar = ("-c", "/tmp/jar", "-b", "/tmp/jar")
+    for _ in range(2):
+        stranger.check("rm -f /tmp/jar")
+        if ask(stranger, pair, "&session", *jar)["host"] == "vps12":
+            break
+    assert pair.fab("haproxy.drain", "vps12").returncode == 0
+    assert ask(stranger, pair, "&session", *jar) | {"cookies": []} == {
+        "host": "vps12", "client": stranger.ip, "n": 2, "cookies": []}  # fmt: skip
+    assert pair.fab("haproxy.maintenance", "vps12").returncode == 0
+    assert ask(stranger, pair, "&session", *jar)["host"] == "vps"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("haproxy.drain", "vps13"), "vps12"),
+        (("haproxy.shift", "web", "--to", "50"), "vps"),
+        (("haproxy.shift", "vps12", "--to", "900"), "from 0 to 100"),
+        (("haproxy.shift", "vps12", "--step", "0"), "from 1 to 100"),
+        (("varnish.purge", "https://exmple.com/"), "https://example.com/"),
+        (("varnish.purge", "--site", "exmple.com"), "example.com"),
+    ],
+)
+def test_bad_input_changes_nothing(pair: Pair, words: tuple[str, ...], said: str) -> None:
+    before = told(pair, "show servers state")
+    done = pair.fab(*words)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in done.stderr
+    assert told(pair, "show servers state") == before
+
+
+# ---------------------------------------------------------------------- under load
+
+
+def test_drain_ready_shift_and_reload_lose_no_request(pair: Pair, stranger: Stranger) -> None:
+    steps = (
+        ("haproxy.drain", "vps12"),
+        ("haproxy.shift", "vps12", "--to", "100", "--step", "50", "--every", "2"),
+        ("haproxy.shift", "vps12", "--to", "0", "--step", "50", "--every", "1"),
+        ("haproxy.maintenance", "vps12"),
+        ("haproxy.ready", "vps12"),
+    )
+    with load(stranger, pair.front) as requests:
+        for step in steps:
+            done = pair.fab(*step)
+            assert done.returncode == 0, done.stdout + done.stderr
+            pair.front.check("systemctl reload haproxy")
+    as_the_site(pair.front, f"tee {ROOM}/load.php > /dev/null", PAGES["load.php"])
+    assert requests.failed == [], requests
+    assert requests.asked > 100
+
+
+def test_a_shift_towards_one_that_answers_500_goes_back_with_the_numbers(pair: Pair, stranger: Stranger) -> None:
+    assert pair.fab("haproxy.drain", "vps12").returncode == 0
+    as_the_site(pair.second, f"touch {ROOM}/sick")
+    with load(stranger, pair.front) as requests:
+        as_the_site(pair.front, f"tee {ROOM}/load.php > /dev/null", PAGES["load.php"])
+        done = pair.fab("haproxy.shift", "vps12", "--to", "100", "--step", "10", "--every", "30")
+    as_the_site(pair.front, f"tee {ROOM}/load.php > /dev/null", PAGES["load.php"])
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "vps12 is back at drain: at 10%" in done.stderr
+    assert re.search(r"vps12: \d+ of \d+ \(\d+\.\d%\) requests failed; the others: 0 of \d+ \(0\.0%\)", done.stderr)
+    assert rows(pair)["vps12"]["set"] == "drain"
+    assert all(" 500 " in failed or "500" in failed for failed in requests.failed), requests.failed[:3]
+    assert len(requests.failed) < 20, requests
+
+
+# ---------------------------------------------------------------------- the cache
+
+
+def test_a_page_goes_with_all_its_variants_and_it_is_said_when_there_is_none(pair: Pair, stranger: Stranger) -> None:
+    url = f"https://example.com/who.php?old={time.monotonic_ns()}&cc=max-age%3D600"
+    nothing = pair.fab("varnish.purge", url)
+    assert (nothing.returncode, "nothing was kept of" in nothing.stdout) == (0, True), nothing.stdout + nothing.stderr
+    for _ in range(4):
+        stranger.curl(url, to=pair.front)
+    everywhere = inv(pair, "varnish.purge", "--url", url, "--json")
+    assert {row["host"]: row["removed"] for row in json.loads(everywhere.stdout)} == {"vps": 1, "vps12": 1}
+    head = stranger.curl("-D", "-", url, to=pair.front).out.lower()
+    assert "x-cache: miss" in head
+    assert "x-host" not in head
+
+
+def test_a_site_goes_and_no_other(pair: Pair, stranger: Stranger) -> None:
+    assert pair.fab("haproxy.drain", "vps12").returncode == 0
+    mine, others = (f"https://{name}/?{time.monotonic_ns()}" for name in ("www.example.com", "kiosk.co.test"))
+    for url in (mine, others):
+        stranger.curl(url, to=pair.front)
+    done = pair.fab("varnish.purge", "--site", "example.com", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["removed"] >= 1
+    assert "x-cache: miss" in stranger.curl("-D", "-", mine, to=pair.front).out.lower()
+    assert "x-cache: hit" in stranger.curl("-D", "-", others, to=pair.front).out.lower()
+
+
+def test_what_the_cache_is_worth_is_told(pair: Pair) -> None:
+    found = json.loads(pair.fab("varnish.stats", "--json").stdout)
+    assert found["host"] == "vps"
+    assert found["backends"] == {"apache": "healthy"}
+    assert min(found["objects"], found["memory_free_mb"], found["misses"]) > 0
+    assert "answered from the cache" in pair.fab("varnish.stats").stdout
+
+
+# ---------------------------------------------------------------------- HAProxy's page
+
+
+def test_haproxys_page_comes_to_this_machine_until_ctrl_c(pair: Pair) -> None:
+    fab = [str(Path(sys.executable).parent / "fab"), "-S", str(pair.directory / "ssh_config"), "-H", "vps"]
+    with subprocess.Popen(
+        [*fab, "haproxy.stats"], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as running:
+        assert running.stdout
+        line = running.stdout.readline()
+        [url] = re.findall(r"http://127\.0\.0\.1:\d+/", line)
+        for _ in range(2):
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                page = answer.read().decode()
+            assert "Statistics Report" in page
+            assert "vps12" in page
+        assert "action" not in page  # nothing to be changed there
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) == 0
+    assert pair.front.exec("ss -Hltn 'sport = :1936'").out == ""
+    assert "allowtcpforwarding no" in pair.front.check("sshd -T")
+
+
+def inv(pair: Pair, *words: str) -> subprocess.CompletedProcess[str]:
+    done = run_tool("inv", *words, "--fleet", str(pair.directory / "fleet.yml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
