@@ -15,6 +15,9 @@ MAIN = f"{ROOT}/sshd_config"
 DROPIN = f"{ROOT}/sshd_config.d/05-gatehouse.conf"
 MODULI = f"{ROOT}/moduli"
 
+# After five starts in ten seconds systemd starts it no more (systemd.unit, StartLimitBurst=), and nobody would get in.
+WAY_BACK = "systemctl reset-failed ssh.service || :; systemctl --no-block {} ssh.service"
+
 # What sshd would really do is asked too: a file that comes before ours, or a sshd_config that includes none, would win.
 CHECK = f"""sshd -t && {{
     sshd -T | grep -qx 'passwordauthentication no' || {{
@@ -118,7 +121,7 @@ def configure(c, older_clients=False):
     if main and main.mode != 0o600:
         host.run(f"{MAIN} for root alone", 'chmod 0600 "$1"', MAIN)
     by_socket = facts.units.get("ssh.socket", Unit()).active == "active"
-    with host.proving("sshd by keys alone", "systemctl --no-block try-restart ssh.service"):
+    with host.proving("sshd by keys alone", WAY_BACK.format("try-restart" if by_socket else "restart")):
         host.template(DROPIN, check=CHECK, mode=0o600, **values)
         if by_socket:
             host.run("restart sshd", "systemctl try-restart ssh.service", name="sshd", on=[DROPIN])

@@ -17,7 +17,7 @@ import pytest
 from fabfile.engine import Problem
 from fabfile.engine.remote import connect, opened
 from fabfile.firewall.rules import RULES
-from fabfile.sshd import DROPIN
+from fabfile.sshd import DROPIN, WAY_BACK
 from tests.lab.conftest import Bare
 from tests.lab.machine import CHECKOUT, Machine, Stranger
 
@@ -186,6 +186,19 @@ def test_f60_a_reboot_before_the_proof_takes_it_back_as_well(vps: Machine, seen:
         vps.restart()
         assert gets_in(vps)
     seen("rebooted before the proof: in at once")
+
+
+@pytest.mark.fault("F-60")
+def test_f57_f60_the_way_back_works_after_many_restarts(vps: Machine) -> None:
+    """A run that is killed and typed again, and again, restarts sshd more often than systemd likes."""
+    try:
+        vps.check("systemctl reset-failed ssh; for i in 1 2 3 4 5; do systemctl restart ssh; done")
+        assert vps.exec("systemctl restart ssh").rc, "systemd starts it as often as one likes: this test shows nothing"
+        vps.check(WAY_BACK.format("restart"))
+        vps.check("for i in $(seq 50); do ! systemctl -q is-active ssh || exit 0; sleep 0.1; done; exit 1")
+        connect(vps.name, vps.directory / "ssh_config").open()
+    finally:
+        vps.exec("systemctl reset-failed ssh; systemctl start ssh")
 
 
 @pytest.mark.fault("F-60")
