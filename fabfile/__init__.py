@@ -13,12 +13,15 @@ from . import (
     flows,
     haproxy,
     hardening,
+    history,
+    lock,
     php,
     selinux,
     site,
     sshd,
     status,
     system,
+    undo,
     varnish,
 )
 from .engine import chapter
@@ -31,6 +34,9 @@ ns = Collection(
     flows.trust,
     status.status,
     Collection.from_module(logs, name="logs"),
+    history.history,
+    undo.undo,
+    Collection.from_module(lock),
     *(
         chapter(module)
         for module in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .engine import Host, task
 from .model import Php, Problem, Refusal, Site
 from .model.grammars import byte_count
@@ -123,6 +125,11 @@ def sessions(c, memory_mb=64):
         commands=COMMANDS,
     )
     host.packages("redis-server")
+    keep_sessions(host)
+
+
+def keep_sessions(host: Host) -> None:
+    """Redis runs, with its roster as it stands."""
     # A roster is loaded with the keeper's password, which Redis has from the one before: a new one is a restart.
     keeper = f"{SECRETS}/{KEEPER}"
     host.service("redis-server", reload_on=[ROSTER], restart_on=[REDIS, REDIS_UNIT, keeper], ready=f"test -S {SOCKET}")
@@ -151,8 +158,9 @@ def pools(c):
     for pool in host.facts.children(f"{fpm}/pool.d", ".conf"):
         if pool not in wanted:
             host.rename(pool, pool + ".gone", check=check)
-    # Only now, when no pool includes them any more: FPM does not start without a file that one includes.
-    kept = {KEEPER, *(site.owner for site in _served(host))}
+    # Only now, when no pool includes them any more: FPM does not start without a file that one includes.  They last as
+    # long as the site's user: a site whose file vanished may come back, by its file or by `undo`.
+    kept = {KEEPER, *(name for name, user in host.facts.users.items() if user.home.startswith("/var/www/"))}
     for path in (*host.facts.children(POOL_SECRETS), *host.facts.children(SECRETS)):
         if path.rpartition("/")[2].removesuffix(".conf") not in kept:
             host.absent(path)
@@ -172,6 +180,13 @@ def start(c):
         restart_on=[UNIT.format(php=php)],
         ready=READY.format(fpm=fpm),
     )
+
+
+def opens(host: Host, roster: str) -> bool:
+    """Whether every user in a roster has the password that is on the host now."""
+    return set(re.findall("#([0-9a-f]{64})", roster)) <= {
+        host.facts.files[path].digest for path in host.facts.children(SECRETS)
+    }
 
 
 def _served(host: Host) -> tuple[Site, ...]:

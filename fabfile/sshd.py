@@ -5,7 +5,8 @@ The values are dev-sec's ssh baseline and ssh-audit's policy for the release; do
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .engine import Facts, Guarded, Host, Unit, task
@@ -120,9 +121,16 @@ def configure(c, older_clients=False):
     main = facts.files.get(MAIN)
     if main and main.mode != 0o600:
         host.run(f"{MAIN} for root alone", 'chmod 0600 "$1"', MAIN)
-    by_socket = facts.units.get("ssh.socket", Unit()).active == "active"
-    with host.proving("sshd by keys alone", WAY_BACK.format("try-restart" if by_socket else "restart")):
+    with proved(host, "sshd by keys alone"):
         host.template(DROPIN, check=CHECK, mode=0o600, **values)
+
+
+@contextmanager
+def proved(host: Host, label: str) -> Iterator[None]:
+    """The files that are wished within are taken by sshd, and stay only when a second login gets in."""
+    by_socket = host.facts.units.get("ssh.socket", Unit()).active == "active"
+    with host.proving(label, WAY_BACK.format("try-restart" if by_socket else "restart")):
+        yield
         if by_socket:
             host.run("restart sshd", "systemctl try-restart ssh.service", name="sshd", on=[DROPIN])
         else:

@@ -23,6 +23,7 @@ chmod 0700 /etc/.git
 ln -sfn /etc/gatehouse/history.exclude /etc/.git/info/exclude
 apt install --no-install-recommends etckeeper
 ! etckeeper unclean || etckeeper commit "the host as Gatehouse found it"
+history_begins
 """
 
 
@@ -101,6 +102,14 @@ def kernel(c):
     host = Host.of(c)
     host.packages("procps")
     host.template(SYSCTL)
+    load_kernel(host)
+
+
+def load_kernel(host: Host) -> None:
+    """The kernel takes the values as they stand in the file; without it, those it has stay until the next boot."""
+    if SYSCTL not in host.facts.files:
+        host.note("kernel settings stay as they are until the next boot")
+        return
     # A container may set only its own network's keys; its machine's administrator sets the others.
     host.run(
         "load the kernel settings",

@@ -18,8 +18,15 @@ from .script import Box, program
 
 UNIT = "gatehouse-revert"
 KEPT = "/var/lib/gatehouse/revert.sh"
+BEGUN = KEPT + ".begun"
+TAKE_BACK = f"[ ! -e {BEGUN} ] || sh {BEGUN}; [ ! -e {KEPT} ] || sh {KEPT}"
+"""Also what was broken off on its way: it is safe to run twice."""
+
 FORMER = "/var/lib/gatehouse/revert"
 """What the way back returns to, as "$former" in `apply` and `revert`; empty until `apply` begins."""
+
+# One that its timer has begun just now ends first.
+AWAIT = f"for _ in $(seq 100); do systemctl -q is-active {UNIT}.service || break; sleep 0.2; done"
 
 TRIES = 3
 
@@ -27,13 +34,14 @@ AT_BOOT = f"""\
 # Managed by Gatehouse: a change of how one gets in that nobody had proved when the host went down is taken back.
 [Unit]
 Description=Take back an unproved change of how one gets in
-ConditionPathExists={KEPT}
+ConditionPathExists=|{KEPT}
+ConditionPathExists=|{BEGUN}
 After=local-fs.target netfilter-persistent.service
 Before=ssh.service ssh.socket
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh {KEPT}
+ExecStart=/bin/sh -c '{TAKE_BACK}'
 
 [Install]
 WantedBy=multi-user.target
@@ -102,7 +110,7 @@ def taken_back(label: str) -> Box:
     """What was armed failed to apply, or its run was killed before the proof: the way back is taken at once."""
     box = program()
     box.add("op", f"{label}: taken back")
-    box.lines += [f"systemctl stop {UNIT}.timer || :", f"[ ! -e {KEPT} ] || sh {KEPT}"]
+    box.lines += [f"systemctl stop {UNIT}.timer || :", AWAIT, TAKE_BACK]
     return box
 
 
@@ -114,10 +122,11 @@ def _armed(revert: str, words: str, seconds: int, files: str = "") -> Box:
     box.add("op", f"arm the way back ({seconds} s)")
     unit = f"/etc/systemd/system/{UNIT}-at-boot.service"
     box.lines += [
-        f"systemctl stop {UNIT}.timer {UNIT}.service || :",
+        f"systemctl stop {UNIT}.timer || :",
+        AWAIT,
         f"systemctl reset-failed {UNIT}.service || :",
         # One that nobody proved is taken back first: else it would be what this one returns to.
-        f"[ ! -e {KEPT} ] || sh {KEPT}",
+        TAKE_BACK,
         f"former={FORMER}",
         'rm -rf "$former"',
         'mkdir "$former"',

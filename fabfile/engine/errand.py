@@ -14,7 +14,7 @@ from . import access, changes, script
 from .changes import Change
 from .facts import Facts
 from .known import Known
-from .problems import CheckRefused, Problem, StepFailed, Stopped
+from .problems import CheckRefused, Locked, Problem, StepFailed, Stopped
 from .remote import Answer, Visit
 from .report import Line, Report, diff
 from .stop import stoppable
@@ -26,6 +26,8 @@ ADVICE = {
     "Device or resource busy": "see what is mounted there (findmnt)",
 }
 
+MENTIONED = 30
+"""Lines in a run's entry in the history about what it did beside /etc."""
 
 
 class Errand(Known):
@@ -39,6 +41,7 @@ class Errand(Known):
         self._planned: list[Change] = []
         self._held: list[Change] = []
         self._refused: CheckRefused | None = None
+        self._waits = False
         self._kept: list[str] = []
         self._done: list[str] = []
         self._notes: list[str] = []
@@ -46,6 +49,7 @@ class Errand(Known):
         self._step = ""
         self._doing = ""
         self._changed = False
+        self._beside: list[str] = []
 
     @property
     def facts(self) -> Facts:
@@ -76,18 +80,18 @@ class Errand(Known):
         self.report = Report(self.name, run, as_json)
         self.visit.trips = 0
         self.visit.who = f"{self.visit.me}: {run}"
-        self._changed = False
+        self._changed, self._beside = False, []
         try:
             with stoppable(self._stop):
                 try:
                     yield self.report
                     self._settle()
-                except BaseException:
+                except BaseException as error:
                     # What it changed before it failed belongs into the history too; the failure itself is what is told.
                     with suppress(Problem):
-                        self._keep_history(run)
+                        self._keep_history("stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed")
                     raise
-                self._keep_history(run)
+                self._keep_history("failed" if self.report.failed else "")
         finally:
             self.report.summary(self.visit.trips)
             self.report = None
@@ -100,13 +104,12 @@ class Errand(Known):
             yield
             return
         began, self._step = time.monotonic(), name
-        self._kept, self._done, self._notes, self._diffs = [], [], [], []
+        self._kept, self._done, self._notes, self._diffs, self._waits = [], [], [], [], False
         self._busy("")
         try:
             yield
             self.flush()
-            outcome = ("would change" if self.dry else "changed") if self._done else "kept"
-            reasons = self._done or [self._only_kept()]
+            outcome, reasons = self._outcome()
             self.report.step(Line(name, outcome, [*self._notes, *reasons], self._seconds(began)), self._diffs)
         except BaseException as found:
             self._pending.clear()
@@ -134,20 +137,21 @@ class Errand(Known):
         pending, self._pending = self._pending, []
         if not pending:
             return
-        self._done += [change.summary for change in pending]
         if self.dry:
+            self._done += [change.summary for change in pending]
             self._plan(pending)
             return
         assert self._facts is not None
         pending, self._held, self._refused = [*self._held, *pending], [], None
         first, self._changed = not self._changed, True
-        before = f"as found before gatehouse {self._run_name()}" if "etckeeper" in self._facts.packages else ""
-        words = (before, self._mark()) if first else ()
+        words = ((self._run_name(), self.visit.me.partition(" since ")[0]), self._mark()) if first else ()
+        self._beside += beside(pending)
         try:
             answer = self._send(script.apply(pending, self._facts, *words))
         except CheckRefused as error:
             self._hold(pending, error)
             return
+        self._done += [change.summary for change in pending]
         self._facts.stale = ()
         if any(isinstance(change, changes.Install | changes.Run) for change in pending):
             self._facts = self._checked(Facts.of(answer.raw))
@@ -171,7 +175,7 @@ class Errand(Known):
         files = changes.PutFile | changes.PutLink | changes.Remove | changes.Rename | changes.MakeDirectory
         if self._run_name() == self._step or not (self.dry or all(isinstance(change, files) for change in pending)):
             raise error
-        self._held, self._refused = pending, error
+        self._held, self._refused, self._waits = pending, error, True
         self.note("its check refused it alone: it waits for the next step")
 
     def _settle(self) -> None:
@@ -239,9 +243,19 @@ class Errand(Known):
             raise error
         return answer
 
-    def _keep_history(self, run: str) -> None:
+    def keep_found(self) -> None:
+        """Bring the history of /etc up to date before this run changes anything."""
+        if not self.dry:
+            self._send(script.found(self._run_name()))
+
+    def break_off(self, why: str) -> None:
+        """The entry of a run that was ended from outside goes into the history of /etc, and says why."""
+        with suppress(Locked):  # then whoever holds it now has done this already
+            self._send(script.ended(f"broken off: {why}"))
+
+    def _keep_history(self, how: str) -> None:
         if self._changed and self.visit.ready:
-            self._send(script.committed(f"gatehouse {run} by {self.visit.who}"), anyway=True)
+            self._send(script.ended(how, _first(self._beside)), anyway=True)
 
     def _stop(self) -> str:
         self.visit.stop()
@@ -258,6 +272,14 @@ class Errand(Known):
         if self.report is not None:
             self.report.busy(self._step or self.report.run, what)
 
+    def _outcome(self) -> tuple[str, list[str]]:
+        """Of the step that ends: in a word, and why."""
+        if self._waits and not self.dry:
+            return "waits", [change.summary for change in self._held]
+        if self._done:
+            return "would change" if self.dry else "changed", self._done
+        return "kept", [self._only_kept()]
+
     def _only_kept(self) -> str:
         first = self._kept[0] if self._kept else "nothing to do"
         return first + (f", and {len(self._kept) - 1} more as wished" if len(self._kept) > 1 else "")
@@ -268,6 +290,20 @@ class Errand(Known):
     @staticmethod
     def _seconds(began: float) -> float:
         return round(time.monotonic() - began, 2)
+
+
+def beside(pending: Iterable[Change]) -> list[str]:
+    """What of these changes the history of /etc cannot tell, and undo cannot take back."""
+    files = changes.PutFile | changes.PutLink | changes.Remove | changes.Rename | changes.MakeDirectory
+    return [
+        change.summary
+        for change in pending
+        if not isinstance(change, changes.Load) and not (isinstance(change, files) and change.path.startswith("/etc/"))
+    ]
+
+
+def _first(lines: list[str]) -> list[str]:
+    return [*lines[:MENTIONED], *([f"and {len(lines) - MENTIONED} more"] if len(lines) > MENTIONED else [])]
 
 
 def advice(said: str) -> str:

@@ -15,7 +15,14 @@ from rich.status import Status
 
 from .problems import Problem
 
-STYLES = {"kept": "dim", "changed": "yellow", "would change": "cyan", "failed": "bold red", "stopped": "bold red"}
+STYLES = {
+    "kept": "dim",
+    "changed": "yellow",
+    "waits": "yellow",
+    "would change": "cyan",
+    "failed": "bold red",
+    "stopped": "bold red",
+}
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -41,6 +48,11 @@ class Report:
     lines: list[Line] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     _status: Status | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a step failed, be it one that stopped nobody."""
+        return any(line.outcome == "failed" for line in self.lines)
 
     def busy(self, step: str, what: str = "") -> None:
         """Say what is being done now, on a terminal."""

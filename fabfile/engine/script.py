@@ -68,10 +68,11 @@ def look() -> Box:
     return Box([". ./look.sh"], {"look.sh": (SHELL / "look.sh").read_bytes()})
 
 
-def apply(changes: Sequence[Change], facts: Facts, before: str = "", mark: str = "") -> Box:
+def apply(changes: Sequence[Change], facts: Facts, run: Sequence[str] = (), mark: str = "") -> Box:
     """The script of a step.
 
-    `before` is the message under which /etc is committed as it was found; `mark` is left on the host (see mark.py).
+    `run` says who does what: the name and the operator of a run that begins its entry in the history of /etc with this
+    script; `mark` is left on the host (see mark.py).
     """
     box = program()
     box.add("memory")
@@ -81,9 +82,10 @@ def apply(changes: Sequence[Change], facts: Facts, before: str = "", mark: str =
     if facts.stale:
         box.add("op", "sweep up what a broken run left")
         box.add("sweep", *facts.stale)
-    if before:
+    if run:
         box.add("op", "keep /etc as it was found")
-        box.add("commit", before)
+        # The session knows the operator's address (SSH_CONNECTION).
+        box.lines.append(quoted(["begin_entry", *run]) + ' "${1%% *}"')
     for number, (barrier, group) in enumerate(
         groupby(changes, key=lambda change: isinstance(change, Install | Run | Load))
     ):
@@ -121,17 +123,32 @@ def plan(changes: Sequence[Change], earlier: Sequence[Change], facts: Facts) -> 
         box.lines.append("unmade=" + quoted([_several([change.summary for change in unmade])]))
     for change in candidates:
         now = facts.files.get(change.path)
-        if now and now.kind == "f" and not (isinstance(change, PutFile) and change.secret):
+        # What goes and is for root alone may be a secret.
+        shown = not change.secret if isinstance(change, PutFile) else now and now.mode & 0o004
+        if now and now.kind == "f" and shown:
             box.add("was", change.path)
     _judge(box, "view", candidates, [*seen, *candidates], facts)
     return box
 
 
-def committed(message: str) -> Box:
-    """What a run changed in /etc goes into its history."""
+def found(run: str) -> Box:
+    """What is not in the history of /etc yet goes there now, as what it is, and not as this run's."""
+    box = program()
+    box.add("memory")
+    box.add("op", "keep /etc as it was found")
+    box.add("end_entry", " (broken off)")
+    box.add("commit", f"as found before gatehouse {run}")
+    return box
+
+
+def ended(how: str = "", beside: Iterable[str] = ()) -> Box:
+    """What a run changed in /etc goes into its history.
+
+    `how` it ended, when not well; `beside`: what it did beside /etc, a line each.
+    """
     box = program()
     box.add("op", "keep the history of /etc")
-    box.add("commit", message)
+    box.add("end_entry", f" ({how})" if how else "", "\n".join(f"Gatehouse-Beside: {line}" for line in beside))
     return box
 
 

@@ -116,6 +116,7 @@ def task(*args: Any, **options: Any) -> Any:
 
 def flow(*args: Any, **options: Any) -> Any:
     """Several steps as one run, with one summary line.  The body calls them in order."""
+    within = options.pop("within", {})
 
     def decorate(body: Body) -> Any:
         @functools.wraps(body)
@@ -123,11 +124,13 @@ def flow(*args: Any, **options: Any) -> Any:
             with Told(c):
                 with Host.of(c).running(body.__name__, bool(kwargs.get("json"))) as lines:
                     result = body(c, *args, **kwargs)
-                if any(line.outcome == "failed" for line in lines.lines):
+                if lines.failed:
                     raise Exit(code=1)
                 return result
 
-        return fabric.task(klass=Step, **options)(run)
+        made = fabric.task(klass=Step, **options)(run)
+        made.within = within
+        return made
 
     return decorate(args[0]) if args else decorate
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..engine import Host, Unit
 from .rules import JUMPS, NOW, RULES, TOOLS, chain, holds, inner, outer, passing, table
@@ -68,13 +68,22 @@ def load(host: Host, label: str = "load the rules", now: Mapping[int, list[str]]
         facts.rules4, facts.rules6 = (tuple(table(rules[family]).splitlines()) for family in RULES)
 
 
+def check(family: int) -> str:
+    """What judges a file of rules: loaded where there is no traffic, since `--test` takes any name for a chain."""
+    return f"unshare --net {TOOLS[family]}-restore {RULES[family]}"
+
+
+def take(host: Host, label: str, texts: Iterable[str]) -> None:
+    """The rules of these files, one a family, are in force once a second SSH connection got in under them."""
+    tables = (text.partition("*filter\n")[2].partition("\nCOMMIT")[0] for text in texts)
+    host.access(label, APPLY, REVERT, *tables)
+
+
 def persist(host: Host) -> None:
     """The files that netfilter-persistent loads at boot say the same."""
     rules = wanted(host)
     for family, path in RULES.items():
-        # Loaded where there is no traffic: `--test` takes a rule for a chain that is not there.
-        check = f"unshare --net {TOOLS[family]}-restore {path}"
-        host.template(path, jumps=JUMPS, rules=rules[family], check=check, mode=0o640)
+        host.template(path, jumps=JUMPS, rules=rules[family], check=check(family), mode=0o640)
     if host.facts.units.get("netfilter-persistent.service", Unit()).active == "failed":
         # A start alone would flush the bans; a restart takes fail2ban along, which brings them back.
         host.run("load the rules as at boot", "systemctl restart netfilter-persistent")

@@ -159,11 +159,11 @@ def test_what_a_killed_run_left_is_swept_up_before_anything_else() -> None:
     facts = known("/etc/x")
     facts.stale = ("/etc/x/.gatehouse.aB3dE6gH",)
 
-    box = script.apply([put("/etc/x/f")], facts, "as found")
+    box = script.apply([put("/etc/x/f")], facts, ("bootstrap", "ops@laptop"))
 
     assert [["/etc/x/.gatehouse.aB3dE6gH"]] == words(box, "sweep")
     order = [line.split()[0] for line in box.lines]
-    assert order.index("sweep") < order.index("commit")
+    assert order.index("sweep") < order.index("begin_entry")
 
 
 def prelude(body: str, box: Path) -> subprocess.CompletedProcess[str]:

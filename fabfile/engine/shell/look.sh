@@ -40,7 +40,9 @@ block groups cat /etc/group
 block loaded grep -rs . /var/lib/gatehouse/loaded
 block mark cat /var/lib/gatehouse/mark
 block operators cat /etc/gatehouse/operators
-[ ! -e /var/lib/gatehouse/revert.sh ] || printf 'unproved\tyes\0'
+for way_back in /var/lib/gatehouse/revert.sh /var/lib/gatehouse/revert.sh.begun; do
+    [ ! -e "$way_back" ] || printf 'unproved\tyes\0'
+done
 printf 'lists\t%s\0' "$(stat -c %Y /var/lib/gatehouse/updated 2> /dev/null)"
 printf 'reboot\t%s\0' "$([ ! -e /run/reboot-required ] || sort -u /run/reboot-required.pkgs | tr '\n' ' ')"
 printf 'container\t%s\0' "$(systemd-detect-virt --container 2> /dev/null)"

@@ -110,11 +110,45 @@ stage() { stage=$(mktemp -d "$1/.gatehouse.XXXXXXXX"); }
 # sweep DIRECTORY...: staging places that a killed run left.
 sweep() { rm -rf -- "$@"; }
 
-# commit MESSAGE: /etc into its history.  A git that was killed leaves its locks behind.
+# commit MESSAGE: /etc into its history.  A git that was killed leaves its locks behind.  Git itself sees no modes and
+# owners, so etckeeper's list of them is brought up to date first: a change of these alone is a change as well.
 commit() {
     command -v etckeeper || return 0
     pgrep -u root -x git || find /etc/.git -name '*.lock' -type f -delete || :
-    ! etckeeper unclean || etckeeper commit "$1"
+    etckeeper pre-commit -d /etc
+    ! etckeeper unclean || printf '%s\n' "$1" | etckeeper commit --stdin
+}
+
+# begin_entry RUN WHO ADDRESS: what changes in /etc from here on is this run's entry in the history.  What a run that
+# was broken off left becomes that run's, and what somebody else did is kept as it was found.
+begin_entry() {
+    end_entry ' (broken off)'
+    commit "as found before gatehouse $1"
+    {
+        git -C /etc rev-parse -q --verify HEAD || echo    # no history yet: history_begins
+        printf 'gatehouse %s by %s\nGatehouse-From: %s\n' "$1" "$2" "$3"
+    } > "$home/entry.new"
+    mv -fT "$home/entry.new" "$home/entry"
+}
+history_begins() { [ ! -e "$home/entry" ] || sed -i "1s/.*/$(git -C /etc rev-parse HEAD)/" "$home/entry"; }
+
+# end_entry [NOTE [LINES]]: the entry that was begun, if there is one and if /etc did change.  Its last commit tells where
+# it began, since apt commits on its way as well, perhaps all that there is.
+end_entry() {
+    if [ ! -e "$home/entry" ] || ! command -v etckeeper; then return; fi
+    {
+        IFS= read -r base
+        IFS= read -r subject
+        IFS= read -r from
+    } < "$home/entry"
+    message=$(printf '%s\n' "$subject${1-}" "" ${2:+"$2"} "$from" "Gatehouse-Base: $base")
+    commit "$message"
+    if [ "$(git -C /etc rev-parse HEAD)" != "$base" ] &&
+        ! git -C /etc log -1 --format=%B | grep -qxF "Gatehouse-Base: $base"; then
+        printf '%s\n' "$message" | git -C /etc -c user.name=root -c "user.email=root@$(uname -n)" \
+            commit -q --allow-empty --no-verify -F -
+    fi
+    rm -f "$home/entry"
 }
 
 # keep PATH...: the former version, as it was when its service last took it, so that it can come back.  Each appears
