@@ -160,9 +160,8 @@ def history(c, id="", lines=20, json=False):  # noqa: A002  (the operator's word
 
     A file that others on the host may not read is named and not shown.
     """
-    if id:
-        id = entry_id(id)  # noqa: A001
     host = Host.of(c)
+    id = entry_id(id) if id else ""  # noqa: A001
     answer = host.ask(SHOWN, id) if id else host.ask(RECENT, str(int(lines)))
     if answer == "none":
         raise Guarded(f"{host.name} keeps no history of /etc yet", f"fab -H {host.name} system.history")

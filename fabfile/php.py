@@ -160,7 +160,8 @@ def pools(c):
             host.rename(pool, pool + ".gone", check=check)
     # Only now, when no pool includes them any more: FPM does not start without a file that one includes.  They last as
     # long as the site's user: a site whose file vanished may come back, by its file or by `undo`.
-    kept = {KEEPER, *(name for name, user in host.facts.users.items() if user.home.startswith("/var/www/"))}
+    homes = (name for name, user in host.facts.users.items() if user.home.startswith("/var/www/"))
+    kept = {KEEPER, *homes, *(site.owner for site in _served(host))}
     for path in (*host.facts.children(POOL_SECRETS), *host.facts.children(SECRETS)):
         if path.rpartition("/")[2].removesuffix(".conf") not in kept:
             host.absent(path)

@@ -157,8 +157,8 @@ def undo(c, id="", yes=False, anyway=False, json=False):  # noqa: A002  (the ope
     It is a run itself, so `undo` takes an undo back; `fab --dry` shows it first.  Refused (exit code 3) when somebody
     changed one of the files since.
     """
-    wanted = entry_id(id) if id else ""
     host = Host.of(c)
+    wanted = entry_id(id) if id else ""
     assert host.facts
     host.keep_found()
     plan = read(host.ask(PLAN, wanted), wanted, host)

@@ -375,11 +375,11 @@ class Visit:
                 raw += record + b"\0"
                 text = record.decode("utf-8", "surrogateescape")
                 if text.startswith("locked\t"):
-                    process, _, who = text[7:].partition("\t")
+                    name, who = self.connection.original_host, text.split("\t", 2)[2]
                     raise Locked(
                         f"another run holds this host: {who}",
-                        "wait for it to end, then type the same again; if whoever it is will not come back: "
-                        f"fab -H {self.connection.original_host} -- sudo kill {process}",
+                        f"wait for it to end, then type the same again; what it is at: fab -H {name} lock.status; "
+                        f"if whoever it is will not come back: fab -H {name} lock.break",
                     )
                 answer.records.append(text)
                 tell(text)

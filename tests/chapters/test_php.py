@@ -12,7 +12,7 @@ import pytest
 
 from fabfile import php, site
 from fabfile.engine.changes import Change, Install, PutFile, Remove, Rename, Run
-from fabfile.engine.facts import File
+from fabfile.engine.facts import File, User
 from fabfile.model import Refusal, Site
 
 from .recording import Recorded, a_file, contents
@@ -164,7 +164,15 @@ def test_a_host_without_php_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [] == Recorded(monkeypatch, STATIC).after(*php.STEPS)
 
 
-def test_a_site_that_went_takes_its_pool_and_its_password_along(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_password_of_a_site_that_went_lasts_as_long_as_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The site may come back, by its file or by `undo`: its pool includes a file with the password."""
+    users = {"gone-test": User("gone-test", 990, 990, "/var/www/gone.test", "/usr/sbin/nologin")}
+    host = Recorded(monkeypatch, EXAMPLE, packages={"php8.4-fpm": "1"}, files=with_secrets("gone-test"), users=users)
+
+    assert set() == removed(host.after(php.pools))
+
+
+def test_a_site_that_went_takes_its_pool_and_with_its_user_its_password_along(monkeypatch: pytest.MonkeyPatch) -> None:
     files = with_secrets(php.KEEPER, "example-com", "gone-test") | {f"{FPM}/pool.d/gone.test.conf": a_file()}
     host = Recorded(monkeypatch, EXAMPLE, packages={"php8.4-fpm": "1"}, files=files)
 
