@@ -96,7 +96,8 @@ AS_ROOT = {"mode": "", "owner": "root", "group": "root"}
 MADE = re.compile(r"gatehouse (?P<task>.+?) by (?P<who>\S+)(?: since [^()]*)?(?: \((?P<end>.*)\))?")
 APT = re.compile(r'committing changes in /etc (?:made by "(?P<command>.*)"|after (?P<after>.*))')
 FOUND = re.compile(
-    r"as found before .*|saving uncommitted changes in /etc .*|daily autocommit|Initial commit|the host as Gatehouse found it"
+    r"as found before .*|the host as Gatehouse found it|saving uncommitted changes in /etc .*|daily autocommit"
+    r"|Initial commit"
 )
 
 

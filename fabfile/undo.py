@@ -186,7 +186,7 @@ def undo(c, id="", yes=False, anyway=False, json=False):  # noqa: A002  (the ope
             _put_back(host, plan, last)
     if pieces and not host.dry and not json:
         console.print(
-            f"{host.name}  `check` shows now what was taken back; before the next bootstrap, change what made it"
+            f"{host.name}  the next bootstrap makes again what its data say: `check` shows it"
         )
 
 
