@@ -26,6 +26,7 @@ from . import (
 )
 from .engine import chapter
 from .looking import logs
+from .looking.why import why
 
 ns = Collection(
     flows.bootstrap,
@@ -37,6 +38,7 @@ ns = Collection(
     history.history,
     undo.undo,
     Collection.from_module(lock),
+    why,
     *(
         chapter(module)
         for module in (

@@ -247,8 +247,9 @@ def _bus(fronts: Sequence[Card], webs: Sequence[Card]) -> list[Arrow]:
     arrows = []
     for card in fronts:
         if haproxy := _box(card, "haproxy"):
-            x = haproxy.x + haproxy.width * 0.28
-            arrows.append(Arrow(((x, haproxy.bottom), (x, level)), head=False))
+            x = card.x + PAD / 2 if _box(card, "varnish") else haproxy.x + haproxy.width * 0.29
+            start = (haproxy.x, haproxy.y + BOX / 2) if x < haproxy.x else (x, haproxy.bottom)
+            arrows.append(Arrow((start, (x, start[1]), (x, level)), head=False))
             ends.append(x)
     for card in webs:
         if varnish := _box(card, "varnish"):
