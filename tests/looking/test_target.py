@@ -13,7 +13,7 @@ SITES = [
     Site.model_validate({"domain": "xn--mnchen-3ya.de"}),
     Site.model_validate({"domain": "other.test", "hosts": ("web2",)}),
 ]
-FLEET = Fleet.model_validate({"hosts": {name: {"name": name} for name in ("web1", "web2")}}).with_sites(SITES)
+FLEET = Fleet.model_validate({"hosts": {"web1": {}, "web2": {}}}).with_sites(SITES)
 HOST = Host("web1", FLEET, None)  # type: ignore[arg-type]
 
 
