@@ -39,6 +39,8 @@ _HAPROXY = re.compile(
     r"\S+ \S+ (?P<state>\S{4}) \S+ \S+ \{(?P<host>[^ |}]*)\|(?P<id>[^ }]*)\} \{(?P<cache>[^}]*)\} "
     r'"(?P<method>\S+)(?: (?P<target>.*?))?(?: (?P<version>HTTP/[0-9.]+))?"?'
 )
+# HTTP/2 names the site in the request itself, and so may HTTP/1.1; it stands in `host` anyway.
+_SITE = re.compile(r"^https?://[^/?]*")
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
 _ACCESS = re.compile(
     rf"(?P<client>\S+) \S+ .*?\[(?P<time>\d\d/\w{{3}}/\d{{4}}:[\d:]{{8}} [-+]\d{{4}})\] {_QUOTED} "
@@ -131,7 +133,7 @@ def passed(line: str) -> Passed | None:
         client=found["client"],
         host=found["host"],
         method=found["method"],
-        target=found["target"] or "",
+        target=_SITE.sub("", found["target"] or "", count=1),
         version=found["version"] or "",
         status=int(found["status"]),
         size=int(found["size"]),

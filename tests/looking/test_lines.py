@@ -12,7 +12,7 @@ NUMBER = "3f2a9c1e-0b7d-4c55-9a53-6f0f6a1c2b3d"
 HEAD = "1763706343.500000 vps haproxy[812]: 203.0.113.7:50112 [21/Nov/2025:06:25:43.120] "
 LINE = (
     f"{HEAD}https~ varnish/varnish 0/0/1/370/380 500 812 - - ---- 2/2/1/1/0 0/0 {{example.com|{NUMBER}}} {{MISS}} "
-    '"GET /wp-login.php?x=1 HTTP/2.0"'
+    '"GET https://example.com/wp-login.php?x=1 HTTP/2.0"'
 )
 
 
