@@ -81,16 +81,15 @@ class Seen:
         else:
             days = (int(facts["ends"]) - int(facts["end"])) // 86400 if "ends" in facts else 0
             ends = datetime.fromtimestamp(int(facts.get("ends", 0)), UTC)
-            name = facts.get("subject", "") or "no subject"
-            text = (
-                f"{facts['tls']}, {facts.get('alpn', 'no ALPN')}; certificate {name} until {ends:%Y-%m-%d}, {days} days"
-            )
+            whose = (facts.get("subject") or "somebody") if "wrongname" in facts else self.walk.target.name
+            text = f"{facts['tls']}, {facts.get('alpn', 'no ALPN')}; certificate for {whose} until {ends:%Y-%m-%d}"
+            text += f" ({days} days), by {facts.get('issuer', 'nobody')}"
             if "wrongname" in facts:
                 yield Layer("tls", f"{text}; it does not name {self.walk.target.name}", True)
             elif days < 0:
                 yield Layer("tls", f"{text}; it has expired", True)
             elif not facts.get("verify", "0").startswith("0"):
-                yield Layer("tls", f"{text}; its CA is none that this host trusts")
+                yield Layer("tls", f"{text}; no CA that this host trusts")
             else:
                 yield Layer("tls", text)
 

@@ -67,7 +67,11 @@ def took(total: int, spent: dict[str, int]) -> str:
 
 def below(request: Request) -> list[Text]:
     """What else there is to say of a request."""
-    found = [Text(f"    {fault.layer:<6}  {harmless(fault.text)}", "red") for fault in request.faults]
+    found = [
+        Text(f"    {fault.layer if not at else '':<6}  {harmless(part)}", "red")
+        for fault in request.faults
+        for at, part in enumerate(fault.text.split("\n"))
+    ]
     codes = [one.status for one in request.back]
     if request.front and codes and codes != [request.status]:
         found.insert(0, Text(f"    apache  answered {', then '.join(map(str, codes))}"))

@@ -59,7 +59,9 @@ def test_no_log_can_steer_a_terminal() -> None:
     nasty = "\x1b]0;pwned\x07\x1b[2J\r\u202e\u2028[bold]x[/] :skull: \udc80"
     request = Request(replace(front(), target=f"/{nasty}", host="example.com"), [], [Fault("php", 1.0, f"a\n{nasty}")])
 
-    for text in (screen.line(request), *screen.below(request), screen.loose(Fault("php", 1.0, nasty))):
+    first, second = screen.below(request)
+    assert "    php     a" == first.plain
+    for text in (screen.line(request), second, screen.loose(Fault("php", 1.0, nasty))):
         assert text.plain.isprintable()
         assert text.plain.isascii()
         assert r"\x1b]0;pwned\x07" in text.plain
