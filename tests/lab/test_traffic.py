@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import Bare
 from .faults.load import PAGE, load
+from .lab import Lab
 from .machine import CHECKOUT, Machine, Stranger, run_tool
-from .pair import Pair
+from .pair import Pair, paired
 
 ROOM = "/var/www/example.com/public_html/_"
 PAGES = {
@@ -29,6 +31,15 @@ PAGES = {
         """,
     "load.php": PAGE.replace("<?php", "<?php if (file_exists(__DIR__ . '/sick')) http_response_code(500);"),
 }
+
+
+@pytest.fixture(scope="module", params=["vps", pytest.param("vps12", marks=pytest.mark.demand)])
+def pair(
+    request: pytest.FixtureRequest, lab: Lab, vps: Machine, vps12: Machine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
+    """As everywhere; on demand also with HAProxy 2.6 in front."""
+    front, second = (vps, vps12) if request.param == "vps" else (vps12, vps)
+    yield from paired(lab, front, second, tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,11 +89,16 @@ def rows(pair: Pair) -> dict[str, dict[str, object]]:
     return {row["server"].partition("/")[2]: row for row in json.loads(done.stdout)}
 
 
+def as_set(pair: Pair) -> list[list[str]]:
+    """Every server's states and weights."""
+    return [line.split()[3:9] for line in told(pair, "show servers state").splitlines()]
+
+
 # ---------------------------------------------------------------------- where visitors go
 
 
 def test_both_serve_and_see_who_comes(pair: Pair, stranger: Stranger) -> None:
-    assert hosts(stranger, pair) == {"vps": 6, "vps12": 6}
+    assert hosts(stranger, pair) == {pair.front.name: 6, pair.second.name: 6}
     assert ask(stranger, pair)["client"] == ask(stranger, pair)["client"] == stranger.ip
     log = pair.second.check("tail -n 5 /var/www/example.com/log/access_log")
     assert stranger.ip in log, log
@@ -104,18 +120,20 @@ def test_who_has_a_session_comes_back_to_it_and_nobody_else_is_bound(pair: Pair,
 
 
 def test_what_is_kept_is_kept_for_those_with_our_cookie_too(pair: Pair, stranger: Stranger) -> None:
-    stay = re.findall(r"server vps12 .* cookie (\w+)", pair.front.check("cat /etc/haproxy/haproxy.cfg"))[0]
+    stay = re.findall(rf"server {pair.second.name} .* cookie (\w+)", pair.front.check("cat /etc/haproxy/haproxy.cfg"))[
+        0
+    ]
     url = f"https://example.com/who.php?kept={time.monotonic_ns()}&cc=max-age%3D60"
     seen = [stranger.curl("-D", "-", "-b", f"__Host-stay={stay}", url, to=pair.front).out.lower() for _ in range(2)]
     assert "x-cache: miss" in seen[0]
     assert "x-cache: hit" in seen[1]
-    assert '"host":"vps12"' in seen[1]
+    assert f'"host":"{pair.second.name}"' in seen[1]
 
 
 def test_behind_the_front_only_the_front_is_let_in(pair: Pair, stranger: Stranger) -> None:
     second = pair.second.ip
-    for port in (80, 443, 8080, 8081):
-        assert stranger.exec(f"timeout 2 bash -c '< /dev/tcp/{second}/{port}'").rc != 0, port
+    knock = f'for port in 80 443 8080 8081; do timeout 1 bash -c "< /dev/tcp/{second}/$port" && echo $port; done'
+    assert stranger.exec(knock).out == ""
     speak = f"timeout 2 bash -c '< /dev/tcp/{second}/8081'"
     assert pair.front.exec(speak).rc == 0
     assert "refused" in pair.front.exec(speak, user="example-com").err
@@ -125,9 +143,9 @@ def test_behind_the_front_only_the_front_is_let_in(pair: Pair, stranger: Strange
 def test_a_wrong_password_is_counted_at_the_front(pair: Pair, stranger: Stranger) -> None:
     as_the_site(pair.second, f"mkdir -p {ROOM}/closed")
     try:
-        closed = "AuthType Basic\nAuthName x\nAuthUserFile /nonexistent\nAuthBasicProvider file\nRequire user nobody\n"
-        as_the_site(pair.second, f"tee {ROOM}/closed/.htaccess > /dev/null", closed)
-        told(pair, "set server varnish/vps state maint")
+        closed = f"AuthType Basic\nAuthName x\nAuthUserFile {ROOM}/closed/.users\nRequire valid-user\n"
+        as_the_site(pair.second, f"touch {ROOM}/closed/.users && tee {ROOM}/closed/.htaccess > /dev/null", closed)
+        told(pair, f"set server varnish/{pair.front.name} state maint")
         since = pair.front.check("date +'%F %T'").strip()
         for password in ((), ("-u", "a:b"), ("-u", "a:c")):
             stranger.curl("-o", "/dev/null", *password, "https://example.com/closed/", to=pair.front)
@@ -149,34 +167,34 @@ def test_again_nothing_changes(pair: Pair) -> None:
 # ---------------------------------------------------------------------- what is set
 
 
-@pytest.mark.parametrize("task", ["drain", "maintenance"])
+@pytest.mark.parametrize("task", ["drain", pytest.param("maintenance", marks=pytest.mark.demand)])
 def test_what_is_taken_away_stays_away_until_it_is_ready(pair: Pair, stranger: Stranger, task: str) -> None:
-    done = pair.fab(f"haproxy.{task}", "vps12")
+    done = pair.fab(f"haproxy.{task}", pair.second.name)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "no request to vps12 is under way" in done.stdout
+    assert f"no request to {pair.second.name} is under way" in done.stdout
     for action in ("true", "systemctl reload haproxy", "systemctl restart haproxy"):
         pair.front.check(action)
-        assert hosts(stranger, pair, 4) == {"vps": 4}, action
-        assert rows(pair)["vps12"]["set"] == task
+        assert hosts(stranger, pair, 4) == {pair.front.name: 4}, action
+        assert rows(pair)[pair.second.name]["set"] == task
     assert pair.front.fab("check", directory=pair.directory).returncode == 0
-    refused = pair.fab(f"haproxy.{task}", "vps")
+    refused = pair.fab(f"haproxy.{task}", pair.front.name)
     assert refused.returncode == 3, refused.stdout
-    assert "vps is the last server that serves" in refused.stderr
-    assert pair.fab("haproxy.ready", "vps12").returncode == 0
-    assert hosts(stranger, pair, 4) == {"vps": 2, "vps12": 2}
+    assert f"{pair.front.name} is the last server that serves" in refused.stderr
+    assert pair.fab("haproxy.ready", pair.second.name).returncode == 0
+    assert hosts(stranger, pair, 4) == {pair.front.name: 2, pair.second.name: 2}
 
 
 def test_a_session_stays_while_its_server_is_drained_and_moves_in_maintenance(pair: Pair, stranger: Stranger) -> None:
     jar = ("-c", "/tmp/jar", "-b", "/tmp/jar")
     for _ in range(2):
         stranger.check("rm -f /tmp/jar")
-        if ask(stranger, pair, "&session", *jar)["host"] == "vps12":
+        if ask(stranger, pair, "&session", *jar)["host"] == pair.second.name:
             break
-    assert pair.fab("haproxy.drain", "vps12").returncode == 0
+    assert pair.fab("haproxy.drain", pair.second.name).returncode == 0
     assert ask(stranger, pair, "&session", *jar) | {"cookies": []} == {
-        "host": "vps12", "client": stranger.ip, "n": 2, "cookies": []}  # fmt: skip
-    assert pair.fab("haproxy.maintenance", "vps12").returncode == 0
-    assert ask(stranger, pair, "&session", *jar)["host"] == "vps"
+        "host": pair.second.name, "client": stranger.ip, "n": 2, "cookies": []}  # fmt: skip
+    assert pair.fab("haproxy.maintenance", pair.second.name).returncode == 0
+    assert ask(stranger, pair, "&session", *jar)["host"] == pair.front.name
 
 
 @pytest.mark.parametrize(
@@ -191,23 +209,24 @@ def test_a_session_stays_while_its_server_is_drained_and_moves_in_maintenance(pa
     ],
 )
 def test_bad_input_changes_nothing(pair: Pair, words: tuple[str, ...], said: str) -> None:
-    before = told(pair, "show servers state")
+    before = as_set(pair)
     done = pair.fab(*words)
     assert done.returncode == 2, done.stdout + done.stderr
     assert said in done.stderr
-    assert told(pair, "show servers state") == before
+    assert as_set(pair) == before
 
 
 # ---------------------------------------------------------------------- under load
 
 
 def test_drain_ready_shift_and_reload_lose_no_request(pair: Pair, stranger: Stranger) -> None:
+    second = pair.second.name
     steps = (
-        ("haproxy.drain", "vps12"),
-        ("haproxy.shift", "vps12", "--to", "100", "--step", "50", "--every", "2"),
-        ("haproxy.shift", "vps12", "--to", "0", "--step", "50", "--every", "1"),
-        ("haproxy.maintenance", "vps12"),
-        ("haproxy.ready", "vps12"),
+        ("haproxy.drain", second),
+        ("haproxy.shift", second, "--to", "100", "--step", "50", "--every", "1"),
+        ("haproxy.shift", second, "--to", "0", "--step", "50", "--every", "1"),
+        ("haproxy.maintenance", second),
+        ("haproxy.ready", second),
     )
     with load(stranger, pair.front) as requests:
         for step in steps:
@@ -220,16 +239,16 @@ def test_drain_ready_shift_and_reload_lose_no_request(pair: Pair, stranger: Stra
 
 
 def test_a_shift_towards_one_that_answers_500_goes_back_with_the_numbers(pair: Pair, stranger: Stranger) -> None:
-    assert pair.fab("haproxy.drain", "vps12").returncode == 0
+    assert pair.fab("haproxy.drain", pair.second.name).returncode == 0
     as_the_site(pair.second, f"touch {ROOM}/sick")
     with load(stranger, pair.front) as requests:
         as_the_site(pair.front, f"tee {ROOM}/load.php > /dev/null", PAGES["load.php"])
-        done = pair.fab("haproxy.shift", "vps12", "--to", "100", "--step", "10", "--every", "30")
+        done = pair.fab("haproxy.shift", pair.second.name, "--to", "100", "--step", "10", "--every", "30")
     as_the_site(pair.front, f"tee {ROOM}/load.php > /dev/null", PAGES["load.php"])
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "vps12 is back at drain: at 10%" in done.stderr
-    assert re.search(r"vps12: \d+ of \d+ \(\d+\.\d%\) requests failed; the others: 0 of \d+ \(0\.0%\)", done.stderr)
-    assert rows(pair)["vps12"]["set"] == "drain"
+    assert f"{pair.second.name} is back at drain: at 10%" in done.stderr
+    assert re.search(r"vps\d*: \d+ of \d+ \(\d+\.\d%\) requests failed; the others: 0 of \d+ \(0\.0%\)", done.stderr)
+    assert rows(pair)[pair.second.name]["set"] == "drain"
     assert all(" 500 " in failed or "500" in failed for failed in requests.failed), requests.failed[:3]
     assert len(requests.failed) < 20, requests
 
@@ -244,14 +263,17 @@ def test_a_page_goes_with_all_its_variants_and_it_is_said_when_there_is_none(pai
     for _ in range(4):
         stranger.curl(url, to=pair.front)
     everywhere = inv(pair, "varnish.purge", "--url", url, "--json")
-    assert {row["host"]: row["removed"] for row in json.loads(everywhere.stdout)} == {"vps": 1, "vps12": 1}
+    assert {row["host"]: row["removed"] for row in json.loads(everywhere.stdout)} == {
+        pair.front.name: 1,
+        pair.second.name: 1,
+    }
     head = stranger.curl("-D", "-", url, to=pair.front).out.lower()
     assert "x-cache: miss" in head
     assert "x-host" not in head
 
 
 def test_a_site_goes_and_no_other(pair: Pair, stranger: Stranger) -> None:
-    assert pair.fab("haproxy.drain", "vps12").returncode == 0
+    assert pair.fab("haproxy.drain", pair.second.name).returncode == 0
     mine, others = (f"https://{name}/?{time.monotonic_ns()}" for name in ("www.example.com", "kiosk.co.test"))
     for url in (mine, others):
         stranger.curl(url, to=pair.front)
@@ -264,7 +286,7 @@ def test_a_site_goes_and_no_other(pair: Pair, stranger: Stranger) -> None:
 
 def test_what_the_cache_is_worth_is_told(pair: Pair) -> None:
     found = json.loads(pair.fab("varnish.stats", "--json").stdout)
-    assert found["host"] == "vps"
+    assert found["host"] == pair.front.name
     assert found["backends"] == {"apache": "healthy"}
     assert min(found["objects"], found["memory_free_mb"], found["misses"]) > 0
     assert "answered from the cache" in pair.fab("varnish.stats").stdout
@@ -274,7 +296,7 @@ def test_what_the_cache_is_worth_is_told(pair: Pair) -> None:
 
 
 def test_haproxys_page_comes_to_this_machine_until_ctrl_c(pair: Pair) -> None:
-    fab = [str(Path(sys.executable).parent / "fab"), "-S", str(pair.directory / "ssh_config"), "-H", "vps"]
+    fab = [str(Path(sys.executable).parent / "fab"), "-S", str(pair.directory / "ssh_config"), "-H", pair.front.name]
     with subprocess.Popen(
         [*fab, "haproxy.stats"], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as running:
@@ -285,7 +307,7 @@ def test_haproxys_page_comes_to_this_machine_until_ctrl_c(pair: Pair) -> None:
             with urllib.request.urlopen(url, timeout=20) as answer:
                 page = answer.read().decode()
             assert "Statistics Report" in page
-            assert "vps12" in page
+            assert pair.second.name in page
         assert "action" not in page  # nothing to be changed there
         running.send_signal(signal.SIGINT)
         assert running.wait(20) == 0
@@ -297,3 +319,40 @@ def inv(pair: Pair, *words: str) -> subprocess.CompletedProcess[str]:
     done = run_tool("inv", *words, "--fleet", str(pair.directory / "fleet.yml"))
     assert done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+# ---------------------------------------------------------------------- from nothing
+
+
+@pytest.mark.demand
+def test_fresh_hosts_become_an_edge_alone_and_a_web_server_behind_it(
+    lab: Lab, bare: Bare, stranger: Stranger, tmp_path: Path
+) -> None:
+    edge, web = bare(), bare()
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "example.com.yml").write_text("domain: example.com\n")
+    hosts = {
+        edge.name: {"address": edge.ip, "roles": ["edge"]},
+        web.name: {"address": web.ip, "roles": ["web"], "weight": 0},
+    }
+    lab.describe(tmp_path, tmp_path / "sites", hosts=hosts)
+    with lab.pointing(edge):
+        for machine in (web, edge):
+            done = machine.fab("bootstrap", directory=tmp_path)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert machine.fab("check", directory=tmp_path).returncode == 0
+        assert visit(stranger, edge) == "503"
+        done = edge.fab("haproxy.ready", web.name, directory=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        edge.restart()
+        assert visit(stranger, edge) == "200"
+    there = {machine.name: machine.check("dpkg-query -W -f '${Package}\\n'").split() for machine in (edge, web)}
+    assert not {"apache2", "varnish", "redis-server", "php8.4-fpm"} & {*there[edge.name]}
+    assert not {"haproxy", "lego"} & {*there[web.name]}
+    for machine in (edge, web):
+        done = machine.fab("status", directory=tmp_path)
+        assert "listens to the world" not in done.stdout, done.stdout
+
+
+def visit(stranger: Stranger, edge: Machine) -> str:
+    return stranger.curl("-o", "/dev/null", "-w", "%{http_code}", "https://example.com/", to=edge).out
