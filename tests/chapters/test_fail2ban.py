@@ -2,17 +2,22 @@
 
 import configparser
 import re
+import subprocess
 from collections.abc import Callable
 
 import pytest
 from fabric import Connection
-from invoke import Exit
+from invoke import Collection, Exit
+from invoke.parser import Parser
 
 from fabfile import fail2ban, firewall
 from fabfile.engine import Host, render
 from fabfile.engine.changes import Load, PutFile
 from fabfile.engine.facts import Facts, Unit
 from fabfile.engine.host import OPERATORS
+from fabfile.fail2ban.addresses import address_of, row_key
+from fabfile.fail2ban.banning import BAN, BY_HAND, UNBAN, read_banned, read_lifted
+from fabfile.fail2ban.jails import Ban, Limited, read, read_jails
 from fabfile.model import Fleet, Refusal, Site
 
 ALL = ("apache2", "haproxy", "vsftpd", "proftpd-core", "dovecot-core", "postfix")
@@ -63,9 +68,10 @@ def test_the_tutorials_numbers_are_the_defaults(jails: Callable[..., configparse
 def test_a_bare_host_guards_ssh_alone_and_the_whole_stack_guards_every_login(
     jails: Callable[..., configparser.ConfigParser],
 ) -> None:
-    assert jails().sections() == ["sshd", "recidive"]
+    assert jails().sections() == ["sshd", "by-hand", "recidive"]
     assert jails(*ALL).sections() == [
-        "sshd", "apache-auth", "haproxy-http-auth", "vsftpd", "proftpd", "dovecot", "postfix-sasl", "recidive"
+        "sshd", "apache-auth", "haproxy-http-auth", "vsftpd", "proftpd", "dovecot", "postfix-sasl", "by-hand",
+        "recidive",
     ]  # fmt: skip
 
 
@@ -101,7 +107,7 @@ def test_a_jail_with_files_has_one_that_is_always_there_and_begins_at_their_ends
     files = wished(fail2ban.configure, facts(*ALL))
     listed = [jail["logpath"] for jail in ini(files[fail2ban.JAIL]).values() if "logpath" in jail]
     listed = [ini(files[fail2ban.LOGS])["DEFAULT"]["apache_error_log"] if "%" in paths else paths for paths in listed]
-    assert len(listed) == 3
+    assert len(listed) == 4
     for paths in listed:
         assert paths.split("\n")[0] == "/dev/null tail"
         assert all(path.endswith(" tail") for path in paths.split("\n"))
@@ -288,28 +294,31 @@ def test_ports_and_actions_want_a_restart_and_all_else_a_reload(
 @pytest.mark.parametrize("text", ["", "vps", "203.0.113.7/24", "203.0.113", "1.2.3.4; reboot", "fe80::1%eth0", "::g"])
 def test_what_is_no_address_is_refused_before_anybody_is_asked(text: str) -> None:
     with pytest.raises(Refusal):
-        fail2ban.address_of(text)
+        address_of(text)
     with pytest.raises(Exit) as left:
         fail2ban.unban.body(Connection("192.0.2.1"), text)  # a documentation address: nothing answers there
     assert left.value.code == 2
 
 
 def test_an_address_is_written_as_fail2ban_and_iptables_write_it() -> None:
-    assert str(fail2ban.address_of("2001:DB8:0:0::7")) == "2001:db8::7"
-    assert str(fail2ban.address_of("::ffff:203.0.113.7")) == "203.0.113.7"
+    assert str(address_of("2001:DB8:0:0::7")) == "2001:db8::7"
+    assert str(address_of("::ffff:203.0.113.7")) == "203.0.113.7"
 
 
 @pytest.mark.parametrize("option", ["bantime", "findtime", "maxretry"])
-@pytest.mark.parametrize("value", [0, -1, 10**9])
-def test_limits_without_sense_are_refused(wished: Wish, option: str, value: int) -> None:
-    with pytest.raises(Refusal, match=option):
-        wished(fail2ban.configure, facts(), **{option: value})
+@pytest.mark.parametrize("value", ["0", "-1", "1000000000", "many"])
+def test_limits_without_sense_are_refused_as_they_are_typed(option: str, value: str) -> None:
+    contexts = Collection(fail2ban.configure).to_contexts()
+    with pytest.raises(Exit, match=f"--{option} {value}: must be a whole number") as left:
+        Parser(contexts=contexts).parse_argv(["configure", f"--{option}", value])
+    assert left.value.code == 2
 
 
 def test_an_operators_address_with_a_line_break_cannot_enter_the_file() -> None:
     values = {"operators": ["192.0.2.1/32\nbanaction = x"], "facts": facts(), "sites": ()}
     with pytest.raises(render.BadValue):
-        render.render(fail2ban.JAIL, {**values, "bantime": 1, "findtime": 1, "maxretry": 1})
+        limits = dict.fromkeys(("bantime", "findtime", "maxretry", "most"), 1)
+        render.render(fail2ban.JAIL, {**values, **limits, "by_hand": BY_HAND})
 
 
 # ---------------------------------------------------------------------- what fail2ban answers
@@ -340,15 +349,95 @@ Status for the jail: sshd
 
 
 def test_jails_and_their_bans_are_read_from_what_fail2ban_prints() -> None:
-    dovecot, sshd = fail2ban.read_jails(ANSWER)
+    dovecot, sshd = read_jails(ANSWER)
     assert (dovecot.name, dovecot.failing, dovecot.failures) == ("dovecot", 1, 17)
     assert dovecot.bans == [
-        fail2ban.Ban("10.213.77.4", "2026-11-21 00:05:22", "2026-11-23 00:05:22"),
-        fail2ban.Ban("fd67:6174:77::4", "2026-11-21 00:06:34", "2026-11-23 00:06:34"),
+        Ban("10.213.77.4", "2026-11-21 00:05:22", "2026-11-23 00:05:22"),
+        Ban("fd67:6174:77::4", "2026-11-21 00:06:34", "2026-11-23 00:06:34"),
     ]
     assert (sshd.name, sshd.failing, sshd.failures, sshd.bans) == ("sshd", 0, 3, [])
 
 
+RULES = """\
+rule -A INPUT -p tcp -m multiport --dports 110,143 -j f2b-dovecot
+rule -A INPUT -p tcp -j f2b-recidive
+rule -A f2b-dovecot -s 10.213.77.4/32 -j REJECT --reject-with icmp-port-unreachable
+rule -A f2b-dovecot -j RETURN
+rule -A f2b-recidive -s 203.0.113.99/32 -j REJECT --reject-with icmp-port-unreachable
+limited ::ffff:198.51.100.3 http_req_rate 6100 5000
+limited 2001:db8:0:7:: conn_cur 501 500
+"""
+
+
+def test_each_ban_is_told_with_the_rule_that_keeps_it_up_and_each_rule_without_one() -> None:
+    found = read(ANSWER + RULES)
+    assert [(ban.address, ban.layer) for ban in found.jails[0].bans] == [
+        ("10.213.77.4", "iptables, port 110,143"),
+        ("fd67:6174:77::4", ""),
+    ]
+    assert found.left == ["-A f2b-recidive -s 203.0.113.99/32 -j REJECT --reject-with icmp-port-unreachable"]
+    assert found.faults == 2
+    assert [(each.client, each.count, each.limit) for each in found.limited] == [
+        ("198.51.100.3", 6100, 5000),
+        ("2001:db8:0:7::", 501, 500),
+    ]
+    assert isinstance(found.limited[0], Limited)
+
+
+LIFTED = """\
+[['sshd']]
+why\tsshd\tNov 21 00:05:22 vps sshd[1]: Failed password for root from 203.0.113.7
+rule\t-A INPUT -s 203.0.113.7/32 -j DROP
+left\t-A GATEHOUSE-NOW -s 203.0.113.0/24 -m conntrack --ctdir ORIGINAL -j DROP
+left\t-A GATEHOUSE-NOW -s 198.51.100.0/24 -m conntrack --ctdir ORIGINAL -j DROP
+row\tclients use=0 exp=59000 http_req_rate(10000)=812
+"""
+
+
+def test_what_was_lifted_is_told_with_its_reasons_and_what_still_shuts_it_out() -> None:
+    lifted = read_lifted(LIFTED, address_of("203.0.113.7"))
+    assert lifted.jails == ["sshd"]
+    assert lifted.why == ["sshd: Nov 21 00:05:22 vps sshd[1]: Failed password for root from 203.0.113.7"]
+    assert len(lifted.rules) == len(lifted.rows) == 1
+    assert [rule.split()[3] for rule in lifted.left] == ["203.0.113.0/24"]
+
+
+@pytest.mark.parametrize(
+    ("address", "key"), [("203.0.113.7", "::ffff:203.0.113.7"), ("2001:db8:1:2:3::7", "2001:db8:1:2::")]
+)
+def test_haproxy_counts_an_address_or_a_customers_network(address: str, key: str) -> None:
+    assert row_key(address_of(address)) == key
+
+
+@pytest.mark.parametrize("script", [BAN, UNBAN])
+def test_the_questions_are_shell(script: str) -> None:
+    assert subprocess.run(["sh", "-n"], input=script, text=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["203.0.113.7", "--jail", "sshd", "--for", "1h"], "has a duration of its own"),
+        (["203.0.113.7", "--for", "91d"], "at most 90d"),
+        (["203.0.113.7", "--for", "soon"], "--for"),
+        (["203.0.113.7", "--jail", "a b"], "the name of a jail"),
+    ],
+)
+def test_a_ban_that_makes_no_sense_is_refused_before_anybody_is_asked(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (context,) = Parser(contexts=Collection(fail2ban.ban).to_contexts()).parse_argv(["ban", *words])
+    with pytest.raises(Exit) as left:
+        fail2ban.ban.body(Connection("192.0.2.1"), **context.as_kwargs)
+    assert left.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_by_hand_is_not_counted_among_the_repeated_offences(jails: Callable[..., configparser.ConfigParser]) -> None:
+    assert jails()["recidive"]["filter"] == 'recidive[_jailname="(?:recidive|by-hand)"]'
+    assert int(jails()["by-hand"]["bantime"]) == 90 * 86400
+
+
 def test_the_jails_that_hold_an_address_are_read_in_order() -> None:
-    assert fail2ban.read_banned("[['sshd', 'recidive']]") == ["recidive", "sshd"]
-    assert fail2ban.read_banned("[[]]") == []
+    assert read_banned("[['sshd', 'recidive']]") == ["recidive", "sshd"]
+    assert read_banned("[[]]") == []
