@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from ..engine import Host, query, task
+from ..engine import Host, Problem, query, task
 from ..model import Site
-from . import answers
+from . import answers, prospects
 
 PROGRAM = "/usr/local/sbin/gatehouse-renew"
 SOURCE = Path(__file__).parents[2] / "scripts" / "gatehouse-renew"
@@ -29,8 +29,8 @@ PATIENCE = 900
 
 @task
 def install(c):
-    """T1 Let's Encrypt: install lego; openssl judges what it brings, socat asks HAProxy what it serves."""
-    Host.of(c).packages("lego", "openssl", "socat", "ca-certificates")
+    """T1 Let's Encrypt: install lego; openssl judges what it brings, socat asks HAProxy and drill DNS."""
+    Host.of(c).packages("lego", "openssl", "socat", "ca-certificates", "ldnsutils")
 
 
 @task
@@ -67,7 +67,7 @@ def requests(c):
     """
     host = Host.of(c)
     for site in host.fronted:
-        host.template(REQUESTS + "/{site}.conf", site=site, email=contact(host, site))
+        _request(host, site)
     wanted = {f"{REQUESTS}/{site}{ending}" for site in host.fronted for ending in (".conf", ".issued")}
     host.absent(*(path for path in host.facts.files if path.startswith(REQUESTS + "/") and path not in wanted))
 
@@ -85,16 +85,25 @@ def default(c):
         host.run("the default certificate is made", f"{PROGRAM} --default --wait {PATIENCE}")
 
 
-@task(vital=False)
-def issue(c):
+@task(
+    vital=False,
+    positional=["domain"],
+    help={
+        "domain": "a site's: just this one, at once, after `cert.preflight`; without it, all that are missing",
+        "anyway": "order it although the preflight finds it hopeless",
+    },
+)
+def issue(c, domain="", anyway=False):
     """T1 Certificate creation: order what is missing or asked for otherwise, name by name, through HAProxy.
 
     A name that fails stops nobody: it is served with the default certificate, or its old one, and the step ends with
     code 1 and the reason. It waits before it is tried again, so that typing the same twice does not run into the CA's
-    limits; `cert.renew NAME` tries at once. A name without any address in DNS is not ordered.
+    limits; `cert.issue NAME` tries at once. A name without any address in DNS is not ordered.
     """
     host = Host.of(c)
-    if names := [site.domain for site in host.fronted if not satisfied(host, site)]:
+    if domain:
+        _issue_now(host, host.site(domain), anyway)
+    elif names := [site.domain for site in host.fronted if not satisfied(host, site)]:
         label = f"{names[0]} gets its certificate" if len(names) == 1 else f"{len(names)} sites get their certificates"
         host.run(label, f'progress {PROGRAM} --now --wait {PATIENCE} "$@"', *names)
 
@@ -141,6 +150,27 @@ def satisfied(host: Host, site: Site) -> bool:
     )
 
 
+def _request(host: Host, site: Site) -> None:
+    host.template(REQUESTS + "/{site}.conf", site=site, email=contact(host, site))
+
+
+def _issue_now(host: Host, site: Site, anyway: bool) -> None:
+    """One site's, at once.  Raises Problem when the preflight finds that the CA would refuse it."""
+    if satisfied(host, site):
+        host.note(f"{site} has what it asks for: fab -H {host.name} cert.verify {site}")
+        return
+    _request(host, site)
+    if host.dry:
+        return
+    if not anyway and (wrong := [finding for finding in prospects.findings(host, site) if finding.bad]):
+        raise Problem(
+            f"nothing was asked of the CA: it would refuse {site}",
+            f"mend it, or: fab -H {host.name} cert.issue {site} --anyway",
+            "\n".join(f"{finding.name}  {finding.what}  {finding.text}" for finding in wrong),
+        )
+    host.run(f"{site} gets its certificate", f'progress {PROGRAM} --wait {PATIENCE} "$1"', site.domain)
+
+
 @query(
     positional=["domain"],
     help={
@@ -156,8 +186,35 @@ def renew(c, domain, force=False, json=False):
     answers.show(answers.renewed(host, *(["--force"] if force else []), *words), json)
 
 
-@query(name="list", help={"json": "print the same as JSON"})
+@query(name="list", help={"json": "print the same as JSON, with the SHA-1 of each"})
 def list_(c, json=False):
-    """On call: every certificate, its days left on disk and on the wire."""
+    """On call: every certificate in four truths, with the days that each has left; exit code 1 when one is not well.
+
+    What lego left, what lies in HAProxy's directory, what HAProxy has in memory, and what a visitor is shown.
+    """
     host = Host.of(c)
     answers.show(answers.listed(host), json)
+
+
+@query(
+    positional=["domain"], help={"domain": "a site's; without it, every site's", "json": "print the same as JSON"}
+)
+def verify(c, domain="", json=False):
+    """On call: is each certificate right: chain, names, key, dates, the file's mode, what HAProxy holds and serves?
+
+    One line each, with all that is wrong; exit code 1 when something is.
+    """
+    host = Host.of(c)
+    answers.show(answers.verified(host, *([host.site(domain).domain] if domain else [])), json)
+
+
+@query(positional=["domain"], help={"domain": "a site's", "json": "print the same as JSON"})
+def preflight(c, domain, json=False):
+    """On call: would the CA reach this host by every name of a site? Asked before an order, since failures are counted.
+
+    A and AAAA each on its own: what DNS says, and whether a challenge's path there ends at this host, asked from where
+    you are (over IPv6 from the host itself where you have none); and whether CAA records let the CA issue (RFC 8659).
+    One line each; exit code 1 when something is wrong.
+    """
+    host = Host.of(c)
+    answers.show(prospects.findings(host, host.site(domain)), json)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ INSTALLED = "command -v gatehouse-renew >/dev/null || { echo 'it has no certific
 # The exit code travels as a line of its own: a name that failed must not hide what became of the others.
 RENEW = INSTALLED + "gatehouse-renew --porcelain --wait 900 \"$@\" 2>&1 || printf 'exit\\t\\t%s\\n' $?"
 LIST = INSTALLED + "gatehouse-renew --list"
+VERIFY = INSTALLED + "gatehouse-renew --verify \"$@\" || [ $? = 1 ]"
 NONE = "-"
 ALL = "--all"  # a value to Invoke, not a flag: it knows no positional argument that may be left out
 
@@ -46,20 +47,30 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Certificate:
-    """One certificate on one host: whole days left on disk and on the wire (None: there is none), its end and state.
+    """One certificate on one host, in four truths: what lego left, what lies in HAProxy's directory (`disk`), what
+    HAProxy has in memory, and what a visitor is shown (`wire`).
 
-    `state` is the program's own word, see `gatehouse-renew --help`.
+    Whole days left of each (None: there is none), and their SHA-1; `until` is the end of the one on disk.  `state` is
+    the program's own word, see `gatehouse-renew --help`; `text` says what to type.
     """
 
-    COLUMNS: ClassVar[tuple[str, ...]] = ("host", "domain", "disk", "wire", "until", "state", "")
+    COLUMNS: ClassVar[tuple[str, ...]] = ("host", "domain", "lego", "disk", "memory", "wire", "until", "state", "")
 
     host: str
     domain: str
+    lego: int | None
     disk: int | None
+    memory: int | None
     wire: int | None
     until: str
     state: str
     text: str
+    sha1: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def unknown(cls, host: str, why: str) -> Certificate:
+        """A host that could not be asked."""
+        return cls(host, "", None, None, None, None, "", "failed", why)
 
     @property
     def bad(self) -> bool:
@@ -69,11 +80,45 @@ class Certificate:
     @property
     def cells(self) -> tuple[str, ...]:
         """The row as it is shown."""
-        disk, wire = (NONE if days is None else str(days) for days in (self.disk, self.wire))
-        return self.host, self.domain or NONE, disk, wire, self.until or NONE, self.state, self.text
+        days = (NONE if days is None else str(days) for days in (self.lego, self.disk, self.memory, self.wire))
+        return self.host, self.domain or NONE, *days, self.until or NONE, self.state, self.text
 
 
-Row = Outcome | Certificate
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at for one name, and whether it is as it should be; `what` is in one word."""
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("host", "name", "what", "", "")
+
+    host: str
+    name: str
+    what: str
+    well: bool
+    text: str
+
+    @property
+    def bad(self) -> bool:
+        """Is it wrong?  Exit code 1 then."""
+        return not self.well
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row as it is shown."""
+        return self.host, self.name or NONE, self.what, "ok" if self.well else "wrong", self.text
+
+
+Row = Outcome | Certificate | Finding
+
+NEXT = {
+    "differs": "cert.renew {0}",
+    "late": "cert.renew {0}",
+    "failed": "cert.preflight {0}",
+    "missing": "cert.preflight {0}",
+    "expired": "cert.renew {0}",
+    "broken": "cert.renew {0}",
+    "unserved": "status",
+}
+"""What to type, by state."""
 
 
 def renewed(host: Host, *words: str) -> list[Row]:
@@ -84,6 +129,12 @@ def renewed(host: Host, *words: str) -> list[Row]:
 def listed(host: Host) -> list[Row]:
     """Every certificate of the host.  Raises the engine's Problems."""
     return read_list(host.name, host.ask(LIST))
+
+
+def verified(host: Host, *domains: str) -> list[Row]:
+    """What is wrong with each certificate, or that nothing is.  Raises the engine's Problems."""
+    lines = (line.split("\t") for line in host.ask(VERIFY, *domains).splitlines())
+    return [Finding(host.name, domain, "certificate", word == "ok", text) for word, domain, text in lines]
 
 
 def read_outcomes(host: str, answer: str) -> list[Row]:
@@ -106,9 +157,15 @@ def read_list(host: str, answer: str) -> list[Row]:
     """The lines of `--list`."""
     rows: list[Row] = []
     for line in answer.splitlines():
-        domain, disk, wire, until, _lifetime, state, _on_disk, _on_wire, note = line.split("\t")
+        domain, disk, wire, until, _life, state, on_disk, on_wire, note, lego, memory, *more = line.split("\t")
         end = datetime.fromtimestamp(int(until), UTC).strftime("%Y-%m-%d") if until != "0" else ""
-        rows.append(Certificate(host, domain, _days(disk), _days(wire), end, state, "" if note == NONE else note))
+        prints = dict(zip(("lego", "disk", "memory", "wire"), (more[0], on_disk, more[1], on_wire), strict=True))
+        text = "" if note == NONE else note
+        if state in NEXT:
+            text += f"{': ' if text else ''}fab -H {host} {NEXT[state].format(domain)}"
+        lego_, disk_, memory_, wire_ = map(_days, (lego, disk, memory, wire))
+        known = {truth: print_ for truth, print_ in prints.items() if print_ != NONE}
+        rows.append(Certificate(host, domain, lego_, disk_, memory_, wire_, end, state, text, known))
     return rows
 
 

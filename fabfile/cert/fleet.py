@@ -46,13 +46,10 @@ def renew(_c: Context, domain: str, fleet: str = "", json: bool = False) -> None
 
 
 def list_(_c: Context, fleet: str = "", json: bool = False) -> None:
-    """Every certificate of every host, its days left on disk and on the wire; exit 1 if one is not as it should be."""
+    """Every certificate of every host in four truths: lego, disk, HAProxy's memory, wire; exit 1 if one is not well."""
     found, hosts = _fleet(fleet)
 
-    def unreachable(host: str, why: str) -> Row:
-        return Certificate(host, "", None, None, "", "failed", why)
-
-    answers.show(_ask(found, hosts, answers.listed, "looking", unreachable), json)
+    answers.show(_ask(found, hosts, answers.listed, "looking", Certificate.unknown), json)
 
 
 def _told(body: Callable[..., None]) -> Callable[..., None]:

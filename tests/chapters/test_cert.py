@@ -19,6 +19,7 @@ from fabfile.model import STAGING, Acme, Fleet, Refusal
 from .recording import Recorded, a_file, contents, site
 
 EXAMPLE = site(aliases=("example.org",), tls={"key": "rsa4096", "email": "owner@example.com"})
+TRUTHS = ("lego", "disk", "memory", "wire")
 SHOP = site("shop.test", subdomains=())
 SATISFIED = """\
 directory=https://acme-v02.api.letsencrypt.org/directory
@@ -42,7 +43,7 @@ def issued(text: str) -> str:
 def test_before_haproxy_come_program_requests_and_a_default_certificate(host: Recorded) -> None:
     changes = host.after(*cert.STEPS_BEFORE)
 
-    assert {"lego", "openssl", "socat", "ca-certificates"} == {
+    assert {"lego", "openssl", "socat", "ca-certificates", "ldnsutils"} == {
         name for change in changes if isinstance(change, Install) for name in change.names
     }
     assert [0o755] == [change.mode for change in changes if isinstance(change, PutFile) and change.path == cert.PROGRAM]
@@ -199,13 +200,16 @@ def test_a_run_that_did_not_take_place_is_a_failure_of_the_host() -> None:
 
 def test_the_list_is_read_with_what_is_missing() -> None:
     said = (
-        "a.test\t61\t61\t1802995620\t7775999\tok\tAA\tAA\t-\n"
-        "b.test\t-\t3649\t0\t0\tmissing\t-\tBB\tno certificate yet\n"
+        "a.test\t61\t61\t1802995620\t7775999\tok\tAA\tAA\t-\t61\t61\tAA\tAA\n"
+        "b.test\t-\t3649\t0\t0\tmissing\t-\tBB\tno certificate yet\t-\t-\t-\t-\n"
     )
 
     assert [
-        Certificate("vps", "a.test", 61, 61, "2027-02-19", "ok", ""),
-        Certificate("vps", "b.test", None, 3649, "", "missing", "no certificate yet"),
+        Certificate("vps", "a.test", 61, 61, 61, 61, "2027-02-19", "ok", "", dict.fromkeys(TRUTHS, "AA")),
+        Certificate(
+            "vps", "b.test", None, None, None, 3649, "", "missing",
+            "no certificate yet: fab -H vps cert.preflight b.test", {"wire": "BB"},
+        ),
     ] == answers.read_list("vps", said)
 
 
@@ -224,7 +228,7 @@ def test_a_bad_row_is_exit_code_1_and_the_table_is_whole(capsys: pytest.CaptureF
 
 def test_due_is_no_fault_but_what_visitors_would_notice_is() -> None:
     states = ("ok", "due", "late", "failed", "missing", "broken", "expired", "differs", "unserved")
-    rows = [Certificate("vps", "a.test", 1, 1, "", state, "") for state in states]
+    rows = [Certificate("vps", "a.test", 1, 1, 1, 1, "", state, "") for state in states]
 
     assert [False, False, True, True, True, True, True, True, True] == [row.bad for row in rows]
 

@@ -316,8 +316,8 @@ def test_limits_without_sense_are_refused_as_they_are_typed(option: str, value: 
 
 def test_an_operators_address_with_a_line_break_cannot_enter_the_file() -> None:
     values = {"operators": ["192.0.2.1/32\nbanaction = x"], "facts": facts(), "sites": ()}
+    limits = dict.fromkeys(("bantime", "findtime", "maxretry", "most"), 1)
     with pytest.raises(render.BadValue):
-        limits = dict.fromkeys(("bantime", "findtime", "maxretry", "most"), 1)
         render.render(fail2ban.JAIL, {**values, **limits, "by_hand": BY_HAND})
 
 

@@ -79,7 +79,8 @@ while read -r show ssl cert path; do
     loaded=$GATEHOUSE_ROOT/double/memory/${path##*/}
     if [ -e "$loaded" ]; then
         sha1=$(SSL_CERT_FILE=/dev/null OPENSSL x509 -in "$loaded" -noout -fingerprint -sha1 | sed 's/.*=//; s/://g')
-        printf '\\n> Filename: %s\\nStatus: Used\\nSHA1 FingerPrint: %s\\n' "$path" "$sha1"
+        dies=$(SSL_CERT_FILE=/dev/null OPENSSL x509 -in "$loaded" -noout -enddate | sed 's/notAfter=//')
+        printf '\\n> Filename: %s\\nStatus: Used\\nnotAfter: %s\\nSHA1 FingerPrint: %s\\n' "$path" "$dies" "$sha1"
     else
         printf "\\n> Can't display the certificate: Not found or the certificate is a bundle!\\n"
     fi

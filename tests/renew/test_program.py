@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import time
 
 from .authority import DAY, Authority
@@ -30,7 +31,7 @@ def test_the_list_compares_disk_and_wire(place: Place, ca: Authority) -> None:
         "ok.test": ("89", "89"), "due.test": ("25", "25"), "late.test": ("9", "9"), "differs.test": ("89", "12"),
         "missing.test": ("-", "89"), "expired.test": ("-2", "-2"),
     }  # fmt: skip
-    not_after, lifetime, _, on_disk, on_wire, note = rows["ok.test"][2:]
+    not_after, lifetime, _, on_disk, on_wire, note, *_ = rows["ok.test"][2:]
     assert (round((int(not_after) - time.time()) / 86400, 1), int(lifetime), note) == (89.5, 90 * 86400, "-")
     assert (len(on_disk), on_disk) == (40, on_wire)
     assert rows["missing.test"][6] != "-"
@@ -170,3 +171,64 @@ def test_bad_usage_is_refused(place: Place) -> None:
     refused = place.run()
     assert refused.code == 2
     assert "is not directory=https://" in refused.err
+
+
+def test_the_list_compares_four_truths(place: Place, ca: Authority) -> None:
+    for name in ("same.test", "newer.test", "older.test", "memory.test", "none.test"):
+        place.ask(name)
+    pairs = {name: ca.issue(name) for name in ("same.test", "none.test")}
+    for name in ("newer.test", "older.test", "memory.test"):
+        pairs[name] = ca.issue(name, age=10 * DAY, left=79.5 * DAY)
+    for name, pair in pairs.items():
+        place.shelve(name, pair)
+    place.leave_in_inbox("same.test", pairs["same.test"])
+    place.leave_in_inbox("newer.test", ca.issue("newer.test"))
+    place.leave_in_inbox("older.test", ca.issue("older.test", age=60 * DAY, left=29.5 * DAY))
+    (place.double / "memory/memory.test.pem").write_bytes(ca.issue("memory.test", left=40.5 * DAY).pem)
+
+    rows = {line[0]: line for line in place.run("--list").lines}
+
+    assert {name: (row[5], *row[8:11]) for name, row in rows.items()} == {
+        "same.test": ("ok", "-", "89", "89"),
+        "newer.test": ("differs", "lego has a newer one", "89", "79"),
+        "older.test": ("ok", "-", "29", "79"),
+        "memory.test": ("differs", "HAProxy serves another one", "-", "40"),
+        "none.test": ("ok", "-", "-", "89"),
+    }
+    assert rows["same.test"][6] == rows["same.test"][7] == rows["same.test"][11] == rows["same.test"][12]
+    assert rows["newer.test"][11] != rows["newer.test"][6] == rows["newer.test"][12]
+
+
+def test_many_names_keep_their_order(place: Place, ca: Authority) -> None:
+    names = [f"s{number:02}.test" for number in range(23)]
+    for name in names:
+        place.ask(name)
+    assert names == [line[0] for line in place.run("--list").lines]
+    assert ["s03.test", "s01.test"] == [line[1] for line in place.run("--verify", "s03.test", "s01.test").lines]
+
+
+def test_verify_tells_all_that_is_wrong_with_each(place: Place, ca: Authority) -> None:
+    good = ca.issue("good.test", "www.good.test")
+    for names in (("good.test", "www.good.test"), ("names.test", "www.names.test"), ("open.test",), ("none.test",),
+                  ("key.test",), ("memory.test",), ("chain.test",)):  # fmt: skip
+        place.ask(*names)
+    place.shelve("good.test", good)
+    place.shelve("names.test", ca.issue("names.test"))
+    place.shelve("open.test", ca.issue("open.test", age=90 * DAY, left=-1.5 * DAY)).chmod(0o644)
+    place.shelve("key.test", ca.issue("key.test")).write_bytes(good.leaf + good.chain + ca.issue("x").key)
+    place.shelve("memory.test", ca.issue("memory.test"))
+    place.shelve("chain.test", ca.issue("chain.test")).write_bytes(good.leaf + ca.issue("x").key)
+    (place.double / "memory/memory.test.pem").write_bytes(ca.issue("memory.test").pem)
+
+    run = place.run("--verify")
+
+    said = {name: (word, text) for word, name, text in run.lines}
+    assert said["good.test"] == ("ok", "89 days, ec256, good.test www.good.test; HAProxy serves it")
+    assert {name for name, (word, _) in said.items() if word == "ok"} == {"good.test"}
+    assert said["names.test"][1] == "the certificate does not cover www.names.test"
+    assert re.match(r"its key is open to others \(mode 644, owner \d+\); the certificate expired", said["open.test"][1])
+    assert said["none.test"][1].startswith("there is no certificate; HAProxy has none in memory")
+    assert "the key is not the one of the certificate" in said["key.test"][1]
+    assert said["memory.test"][1] == "HAProxy's memory holds another one; HAProxy serves another one"
+    assert run.code == 1
+    assert place.run("--verify", "good.test").code == 0
