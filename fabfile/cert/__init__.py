@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 from ..engine import Host, Problem, query, task
-from ..model import Site
+from ..model import Site, chosen_site
 from . import answers, prospects
 
 PROGRAM = "/usr/local/sbin/gatehouse-renew"
@@ -102,7 +102,7 @@ def issue(c, domain="", anyway=False):
     """
     host = Host.of(c)
     if domain:
-        _issue_now(host, host.site(domain), anyway)
+        _issue_now(host, _site(host, domain), anyway)
     elif names := [site.domain for site in host.fronted if not satisfied(host, site)]:
         label = f"{names[0]} gets its certificate" if len(names) == 1 else f"{len(names)} sites get their certificates"
         host.run(label, f'progress {PROGRAM} --now --wait {PATIENCE} "$@"', *names)
@@ -148,6 +148,11 @@ def satisfied(host: Host, site: Site) -> bool:
         and issued is not None
         and issued.digest == hashlib.sha256(stamp.encode()).hexdigest()
     )
+
+
+def _site(host: Host, domain: str) -> Site:
+    """One that this host has a certificate for.  Raises Refusal with the nearest ones."""
+    return chosen_site(host.fronted, domain, f"{host.name} has a certificate for")
 
 
 def _request(host: Host, site: Site) -> None:
@@ -205,7 +210,7 @@ def verify(c, domain="", json=False):
     One line each, with all that is wrong; exit code 1 when something is.
     """
     host = Host.of(c)
-    answers.show(answers.verified(host, *([host.site(domain).domain] if domain else [])), json)
+    answers.show(answers.verified(host, *([_site(host, domain).domain] if domain else [])), json)
 
 
 @query(positional=["domain"], help={"domain": "a site's", "json": "print the same as JSON"})
@@ -217,4 +222,4 @@ def preflight(c, domain, json=False):
     One line each; exit code 1 when something is wrong.
     """
     host = Host.of(c)
-    answers.show(prospects.findings(host, host.site(domain)), json)
+    answers.show(prospects.findings(host, _site(host, domain)), json)

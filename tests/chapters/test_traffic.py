@@ -149,8 +149,8 @@ def test_rules_that_lead_nowhere_any_more_are_not_ours(host: MakeHost) -> None:
 def test_no_edge_is_ever_banned_and_the_ban_is_where_the_visitor_connects(host: MakeHost) -> None:
     def jail(name: str, *machines: str) -> str:
         there = host(name, *machines, packages={"apache2": "1"})
-        values = {"bantime": 1, "findtime": 1, "maxretry": 1, "operators": (), "facts": there.facts}
-        return render("/etc/fail2ban/jail.local", {**values, "fleet": there.fleet, "host": there})
+        values = dict.fromkeys(("bantime", "findtime", "maxretry", "most"), 1) | {"operators": (), "by_hand": "by-hand"}
+        return render("/etc/fail2ban/jail.local", {**values, "facts": there.facts, "fleet": there.fleet, "host": there})
 
     behind = jail("web2")
     assert "           10.0.0.1\n           10.0.0.9\n" in behind
