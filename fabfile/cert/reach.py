@@ -36,13 +36,13 @@ cat "${0%/*}/reply"
 END
 setsid sh -c '
     trap "rm -rf $1" EXIT
+    trap exit TERM
     exec 9<> /run/gatehouse-renew.lock
-    flock -w 30 9 || exit
-    timeout 60 socat TCP4-LISTEN:8082,bind=127.0.0.1,reuseaddr,fork "EXEC:sh $1/answer"' sh "$here" \
+    flock -w 30 9 && : > "$1/mine" || exit
+    timeout --foreground 60 socat TCP4-LISTEN:8082,bind=127.0.0.1,reuseaddr,fork "EXEC:sh $1/answer"' sh "$here" \
     < /dev/null > /dev/null 2>&1 3>&- 8>&- &
-for try in $(seq 300); do
-    ! ss -Hltn 'sport = :8082' | grep -q . || { echo "$!"; exit; }
-    [ -d "/proc/$!" ] || break
+while [ -d "/proc/$!" ]; do
+    [ ! -e "$here/mine" ] || ! ss -Hltn 'sport = :8082' | grep -q . || { echo "$!"; exit; }
     sleep 0.1
 done
 echo 'port 8082, where lego answers the CA, could not be had: is an order on?'

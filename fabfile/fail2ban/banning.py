@@ -211,7 +211,7 @@ def _all(host: Host, json: bool) -> None:
         print(json_.dumps({"host": host.name, "jails": jails, "rules": rules}, indent=2))
         return
     count = len({address for addresses in jails.values() for address in addresses})
-    console.print(f"{host.name}  {count} addresses {'would be' if host.dry else 'are'} let in again")
+    console.print(f"{host.name}  {'would be ' if host.dry else ''}let in again: {count or 'nobody was banned'}")
     for name, addresses in jails.items():
         console.print(f"    {name}: {', '.join(addresses)}", markup=False)
 

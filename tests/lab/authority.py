@@ -23,6 +23,8 @@ Names = dict[str, tuple[str, str] | None]
 class Authority:
     """The CA host. `directory` gets acme.pem, the root of its own HTTPS, and bundle.pem, what it issues from."""
 
+    caa: tuple[tuple[str, str], ...] = ()
+
     def __init__(self, machine: Machine, directory: Path) -> None:
         self.machine = machine
         self.acme_root = directory / "acme.pem"
@@ -64,6 +66,17 @@ class Authority:
         names: Names = json.loads(self._names.read_text())
         return names
 
+    @contextlib.contextmanager
+    def forbidding(self, *records: tuple[str, str]) -> Iterator[None]:
+        """CAA records for a while: each a name and who may issue for it and those below it; `;` is nobody."""
+        self.caa = records
+        self.set_names(self.names)
+        try:
+            yield
+        finally:
+            self.caa = ()
+            self.set_names(self.names)
+
     def resolve(self, name: str, machine: Machine | None) -> None:
         """Let `name` and the names below it point to a host, or to nothing."""
         self.set_names(self.names | {name: (machine.ip, machine.ip6) if machine else None})
@@ -80,10 +93,18 @@ class Authority:
 
     def _write_names(self, names: Names) -> None:
         lines = ["no-resolv", "no-hosts", "cache-size=0", "server=127.0.0.11", "local=/invalid/"]
+        # Nobody else is asked about these names, nor whether others may issue for those above them.
+        lines += [f"dns-rr={top},257,{caa_record('iodef', 'mailto:ca@' + top)}" for top in ("com", "net", "org")]
         for name, addresses in names.items():
-            lines += [f"address=/{name}/{address}" for address in addresses] if addresses else [f"local=/{name}/"]
+            lines += [f"local=/{name}/", *(f"address=/{name}/{address}" for address in addresses or ())]
+        lines += [f"dns-rr={name},257,{caa_record('issue', value)}" for name, value in self.caa]
         self.machine.put({"/etc/lab-names.conf": "".join(f"{line}\n" for line in lines).encode()})
         self._names.write_text(json.dumps(names))
+
+
+def caa_record(tag: str, value: str, flags: int = 0) -> str:
+    """A CAA record's data (RFC 8659, 4.1), in the hexadecimal that dnsmasq takes for kinds it does not know."""
+    return (bytes([flags, len(tag)]) + tag.encode() + value.encode()).hex()
 
 
 def _tls_identity(machine: Machine) -> tuple[bytes, bytes, bytes]:
