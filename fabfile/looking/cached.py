@@ -55,7 +55,12 @@ def _missed(records: Records, first: dict[str, str], failed: str) -> tuple[float
     if failed:
         return 0.0, "it was not there, and Apache gave no answer"
     if kept:
-        return ttl, f"it was not there; it is kept for {round(ttl)} s from now"
+        was = (
+            "it had ended, and Apache says it is still the same"
+            if first.get("BerespStatus") == "304"
+            else "it was not there"
+        )
+        return ttl, f"{was}; it is kept for {round(ttl)} s from now"
     again = "the last answer could not be kept either; " if "HitMiss" in first or "HitPass" in first else ""
     return 0.0, f"{again}it cannot be kept: {_unkept(_headers(records, 'BerespHeader'), ttl)}"
 

@@ -28,6 +28,14 @@ VALUE_MAX = 30
 # One script for all layers, each line "KEY<TAB>VALUE"; what is not installed says nothing.
 QUESTION = r"""
 say() { printf '%s\t%s\n' "$1" "$2"; }
+# The slow ones run side by side, each into a file of its own.
+apt-get -s -qq dist-upgrade > "$box/updates" 2> /dev/null &
+[ ! -x /usr/local/sbin/gatehouse-renew ] || gatehouse-renew --list > "$box/certificates" 2> /dev/null &
+if command -v fail2ban-client > /dev/null; then
+    for jail in $(fail2ban-client status 2> /dev/null | sed -n 's/.*Jail list:[[:space:]]*//p' | tr -d ,); do
+        say jail "$jail $(fail2ban-client status "$jail" | sed -n 's/.*Currently banned:[[:space:]]*//p')"
+    done
+fi > "$box/jails" &
 php=$(systemctl list-units --all --plain --no-legend 'php*-fpm.service' | awk '{ print $1 }')
 for unit in haproxy varnish apache2 redis-server mariadb fail2ban netfilter-persistent cron unattended-upgrades $php; do
     [ "$(systemctl show -P LoadState "$unit")" = not-found ] ||
@@ -40,8 +48,9 @@ ip6tables -S INPUT 2> /dev/null | grep -q '^-P INPUT DROP' && say 'policy IPv6' 
 sshd -T 2> /dev/null | awk '$1 == "passwordauthentication" { print "logins\t" $2 }'
 visudo -cq > /dev/null 2>&1 || say sudoers broken
 grep -hsE '^[^#]*NOPASSWD' /etc/sudoers /etc/sudoers.d/* | while read -r who rule; do say "sudo $who" "$rule"; done
+wait
 if [ -x /usr/local/sbin/gatehouse-renew ]; then
-    gatehouse-renew --list 2> /dev/null | while IFS= read -r line; do say certificate "$line"; done
+    sed 's/^/certificate\t/' "$box/certificates"
     # Cron leaves a mark at each of its turns; before the first one, the age is that of its own file.
     for mark in /var/lib/gatehouse/renew/last /etc/cron.d/gatehouse-renew; do
         [ ! -e "$mark" ] || { say renewal "$(($(date +%s) - $(stat -c %Y "$mark")))"; break; }
@@ -55,23 +64,18 @@ fi
 if command -v varnishstat > /dev/null; then
     varnishstat -1 -t 2 -f MAIN.cache_hit -f MAIN.cache_miss 2> /dev/null | awk '{ printf "cache\t%s %s\n", $1, $2 }'
 fi
-for pool in /etc/php/*/fpm/pool.d/*.conf; do
-    [ -e "$pool" ] || continue
-    name=$(sed -n 's/^\[\(.*\)\]$/\1/p' "$pool" | tail -n 1)
-    most=$(sed -n 's/^pm.max_children *= *//p' "$pool")
-    [ -z "$most" ] || say pool "$name $(ps -eo args= | grep -cxF "php-fpm: pool $name") $most"
-done
-if command -v fail2ban-client > /dev/null; then
-    for jail in $(fail2ban-client status 2> /dev/null | sed -n 's/.*Jail list:[[:space:]]*//p' | tr -d ,); do
-        say jail "$jail $(fail2ban-client status "$jail" | sed -n 's/.*Currently banned:[[:space:]]*//p')"
-    done
-fi
+ps -eo args= | awk '
+    NR == FNR { workers[$0]++; next }
+    /^\[/ { name = substr($0, 2, length($0) - 2) }
+    sub(/^pm[.]max_children *= */, "") { printf "pool\t%s %d %s\n", name, workers["php-fpm: pool " name], $0 }
+    ' - /etc/php/*/fpm/pool.d/*.conf 2> /dev/null
+cat "$box/jails"
 full() { awk -v what="$1" 'NR > 1 && $5 ~ /[0-9]%/ && !seen[$6]++ { printf "%s\t%s %d\n", what, $6, $5 }'; }
 df -P / /var /etc /run 2> /dev/null | full disk
 df -Pi / /var 2> /dev/null | full inodes
 awk '/^MemTotal/ { total = $2 } /^MemAvailable/ { printf "memory\t%d\n", 100 - $2 * 100 / total }' /proc/meminfo
 say load "$(cut -d' ' -f1-3 /proc/loadavg)"
-say updates "$(apt-get -s -qq dist-upgrade 2> /dev/null | grep -c '^Inst')"
+say updates "$(grep -c '^Inst' "$box/updates")"
 [ ! -e /run/reboot-required ] || say reboot "$(sort -u /run/reboot-required.pkgs | tr '\n' ' ')"
 say updated "$(($(date +%s) - $(stat -c %Y /var/lib/gatehouse/updated 2> /dev/null || echo 0)))"
 """

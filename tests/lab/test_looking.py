@@ -17,6 +17,7 @@ import pytest
 from .corner import A_ROOT, A, Corner, as_user, borrowed
 from .lab import Lab
 from .machine import CHECKOUT, Machine, Stranger, run_tool
+from .pair import Pair
 
 LOG = f"{A_ROOT}/log"
 SITE = "example.com"
@@ -63,20 +64,21 @@ def layer(answer: dict[str, Any], name: str) -> dict[str, Any]:
 # ---------------------------------------------------------------------- logs
 
 
-def test_a_request_is_told_with_what_every_layer_said_of_it(vps: Machine, place: Corner, visit: Visit) -> None:
-    place.put("fault.php", "<?php usleep(200000); no_such_function_of_mine();")
+def test_a_request_is_told_with_what_every_layer_said_of_it(corner: Corner, stranger: Stranger) -> None:
+    corner.put("fault.php", "<?php usleep(200000); no_such_function_of_mine();")
 
-    assert "500" == visit("fault.php?mine=1")
+    stranger.curl(f"https://{SITE}/{corner.name}/fault.php?mine=1", to=corner.host)
 
-    (request,) = logged(vps, "--since", "1m", "--status", "5xx", "--grep", f"{place.name}/fault.php?mine=1")
+    asked = f"{corner.name}/fault.php?mine=1"
+    (request,) = logged(corner.host, "--since", "1m", "--status", "5xx", "--grep", asked)
     front = request["front"]
-    assert (500, "GET", SITE, f"/{place.name}/fault.php?mine=1", "MISS", "varnish") == (
+    assert (500, "GET", SITE, f"/{asked}", "MISS", "varnish") == (
         request["status"], front["method"], front["host"], front["target"], front["cache"], front["server"],
     )  # fmt: skip
     assert 200 <= front["milliseconds"]["answer"] <= front["milliseconds"]["total"]
     assert {500} == {one["status"] for one in request["apache"]}
     assert any("no_such_function_of_mine" in fault["text"] for fault in request["faults"])
-    (again,) = logged(vps, "--id", request["id"][:8])
+    (again,) = logged(corner.host, "--id", request["id"][:8])
     assert again["id"] == request["id"]
 
 
@@ -188,11 +190,11 @@ def test_a_report_comes_back_as_a_page_of_its_own(
 # ---------------------------------------------------------------------- why
 
 
-def test_a_page_is_kept_and_comes_from_the_cache(vps: Machine, place: Corner) -> None:
-    place.put("page.html", "x")
-    url = f"https://{SITE}/{place.name}/page.html"
+def test_a_page_is_kept_and_comes_from_the_cache(corner: Corner) -> None:
+    corner.put("page.html", "x")
+    url = f"https://{SITE}/{corner.name}/page.html"
 
-    first, second = told(vps, url), told(vps, url)
+    first, second = told(corner.host, url), told(corner.host, url)
 
     assert (200, 200) == (first["status"], second["status"])
     assert re.fullmatch(r"MISS: it was not there; it is kept for \d+ s from now", layer(first, "varnish")["text"])
@@ -201,7 +203,6 @@ def test_a_page_is_kept_and_comes_from_the_cache(vps: Machine, place: Corner) ->
     assert ", h2; certificate " in layer(first, "tls")["text"]
     assert "https -> varnish/varnish: 200 in " in layer(first, "haproxy")["text"]
     assert f"200 from {A_ROOT}/public_html/_" == layer(first, "vhost")["text"]
-    assert vps.ip in layer(first, "dns")["text"]
 
 
 @pytest.mark.parametrize(
@@ -272,6 +273,22 @@ def test_another_s_url_is_refused(vps: Machine) -> None:
 
 
 # ---------------------------------------------------------------------- the fleet
+
+
+@pytest.mark.demand
+def test_an_edge_says_which_host_answered_and_that_one_what_it_did(pair: Pair) -> None:
+    """Both are asked in turn, so of two requests one goes to the other host."""
+    pages = [f"https://{SITE}/gone-{time.monotonic_ns()}" for _ in range(4)]
+    told = [json.loads(pair.fab("why", page, "--json").stdout) for page in pages]
+
+    away = next(answer for answer in told if layer(answer, "varnish")["text"] == f"on {pair.second.name}")
+
+    assert away["next"].startswith(f"fab -H {pair.second.name} logs {SITE} --id ")
+    there = pair.second.fab(*away["next"].split()[3:], "--json", directory=pair.directory)
+    (request,) = json.loads(there.stdout)["requests"]
+    assert (404, None, away["request"]["id"]) == (request["status"], request["front"], request["id"])
+    asked = pair.second.fab("why", SITE, directory=pair.directory)
+    assert (2, True) == (asked.returncode, f"fab -H {pair.front.name} why {SITE}" in asked.stderr)
 
 
 def test_a_host_that_is_gone_is_a_row_and_stops_nobody(lab: Lab, vps: Machine, tmp_path: Path) -> None:
