@@ -17,7 +17,6 @@ import pytest
 from .corner import A_ROOT, A, Corner, as_user, borrowed
 from .lab import Lab
 from .machine import CHECKOUT, Machine, Stranger, run_tool
-from .pair import Pair
 
 LOG = f"{A_ROOT}/log"
 SITE = "example.com"
@@ -273,22 +272,6 @@ def test_another_s_url_is_refused(vps: Machine) -> None:
 
 
 # ---------------------------------------------------------------------- the fleet
-
-
-@pytest.mark.demand
-def test_an_edge_says_which_host_answered_and_that_one_what_it_did(pair: Pair) -> None:
-    """Both are asked in turn, so of two requests one goes to the other host."""
-    pages = [f"https://{SITE}/gone-{time.monotonic_ns()}" for _ in range(4)]
-    told = [json.loads(pair.fab("why", page, "--json").stdout) for page in pages]
-
-    away = next(answer for answer in told if layer(answer, "varnish")["text"] == f"on {pair.second.name}")
-
-    assert away["next"].startswith(f"fab -H {pair.second.name} logs {SITE} --id ")
-    there = pair.second.fab(*away["next"].split()[3:], "--json", directory=pair.directory)
-    (request,) = json.loads(there.stdout)["requests"]
-    assert (404, None, away["request"]["id"]) == (request["status"], request["front"], request["id"])
-    asked = pair.second.fab("why", SITE, directory=pair.directory)
-    assert (2, True) == (asked.returncode, f"fab -H {pair.front.name} why {SITE}" in asked.stderr)
 
 
 def test_a_host_that_is_gone_is_a_row_and_stops_nobody(lab: Lab, vps: Machine, tmp_path: Path) -> None:
