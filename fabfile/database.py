@@ -83,7 +83,9 @@ DUMP = DUMPED + 'exec 5>&1; dumped "$1"'
 ARCHIVE = (
     DUMPED
     + r"""
-archived() { dumped "$1" 5> "$2.new" && sync "$2.new" && mv -fT "$2.new" "$2"; }
+archived() {
+    dumped "$1" 5> "$2.new" && sync "$2.new" && mv -fT "$2.new" "$2" || { rm -f "$2.new"; return 1; }
+}
 """
 )
 
@@ -95,14 +97,16 @@ cat > "$1"
 [ "$(stat -c %s "$1")" = "$2" ] && gzip -t "$1" || { rm "$1"; echo "it did not come whole" >&2; exit 1; }
 """
 
-# As the site's user: what is in a dump is the site's, and must not reach further.
+# As the site's user: what is in a dump is the site's, and must not reach further. So its views, triggers and routines
+# become that user's own, whoever had them where the dump was made.
 LOAD = (
     ARCHIVE
     + r"""
 owner=$1 inbox=$2 kept=$3 roster=$4
+definer='^(CREATE|/\*![0-9]+|/\*![0-9]+ CREATE\*/ /\*![0-9]+) DEFINER=`[^`]*`@`[^`]*`'
 filled() {
     mariadb -e "DROP DATABASE IF EXISTS \`$owner\`" && mariadb --default-character-set=utf8mb4 < "$roster/$owner.sql" &&
-        gunzip -c "$1" | setpriv --reuid "$owner" --regid "$owner" --clear-groups \
+        gunzip -c "$1" | LC_ALL=C sed -E "s#$definer#\\1#" | setpriv --reuid "$owner" --regid "$owner" --clear-groups \
             mariadb --no-defaults --default-character-set=utf8mb4 --user="$owner" "$owner" 3>&-
 }
 say "keep what is there in $kept"
