@@ -1,0 +1,1 @@
+"""Sites with a database on their own host."""
