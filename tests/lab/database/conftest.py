@@ -63,10 +63,6 @@ class Shop:
         assert 0 == done.returncode, done.stdout + done.stderr
         return done.stdout
 
-    def outcomes(self, *args: str) -> dict[str, str]:
-        told = json.loads(self.done(*args, "--json"))
-        return {step["name"]: step["outcome"] for step in told["steps"]}
-
     def without(self, domain: str) -> Path:
         """A directory in which this site's file is not."""
         other = self.directory.parent / f"without-{domain}"
