@@ -32,7 +32,7 @@ echo json_encode(is_bool($answer) ? ($db->errno ?: $answer) : $answer->fetch_all
 # What the databases leave when the sites are gone; Gatehouse itself never removes a site's data.
 FORGET = """
 systemctl stop mariadb
-DEBIAN_FRONTEND=noninteractive apt-get -qq purge 'mariadb-*' php*-mysql php*-gd > /dev/null
+DEBIAN_FRONTEND=noninteractive apt-get -qq purge 'mariadb-*' mysql-common php*-mysql php*-gd > /dev/null
 rm -rf /var/lib/mysql /etc/mysql /etc/gatehouse/databases /etc/gatehouse/empty /var/lib/gatehouse/databases
 rm -rf /etc/systemd/system/mariadb.service.d /var/lib/gatehouse/loaded/databases /var/lib/gatehouse/loaded/mariadb*
 find /etc -name 'blog.test.*' -delete -o -name 'shop.test.*' -delete
@@ -42,6 +42,7 @@ for site in blog shop; do
     rm -rf /var/www/$site.test
 done
 systemctl daemon-reload
+systemctl reset-failed mariadb
 """
 
 
