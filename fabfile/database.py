@@ -306,8 +306,9 @@ def show(c, json=False):
         console.print(table)
     else:
         console.print(f"{host.name}  no site has a database")
-    if wrong:
+    if wrong and not json:
         console.print(f"next: fab -H {host.name} database, and if that changes nothing: database.create --again")
+    if wrong:
         raise Exit(code=1)
 
 
