@@ -112,7 +112,9 @@ def servers(c, json=False):
 
     `weight` is in percent of a full share. Only Varnish's servers have a health check; lego has none.
     """
-    rows = [server.row for server in read_servers(Host.of(c).ask(LOOK))]
+    host = Host.of(c)
+    _fronts(host)
+    rows = [server.row for server in read_servers(_asked(host, LOOK))]
     if json:
         console.print_json(data=rows)
         return
@@ -242,10 +244,8 @@ def chosen(host: Host, name: str) -> list[Server]:
 
 def look(host: Host, name: str = "") -> list[Server]:
     """Every server of the web.  Raises Refusal when `name` is none of them, before anything is asked."""
+    _fronts(host)
     known = {server.name for backend in backends(host) for server in backend.servers}
-    if "edge" not in host.fleet.roles(host.name):
-        edges = [edge.name for edge in host.fleet.edges] or ["vps"]
-        raise Refusal(Wrong(f"{host.name} has no HAProxy", example=f"fab -H {edges[0]} haproxy.servers"))
     if name and name not in known:
         near = ", ".join(nearest(name, sorted(known)))
         raise Refusal(Wrong(f"HAProxy of {host.name} leads to no server {quoted(name)}", example=near))
@@ -253,6 +253,13 @@ def look(host: Host, name: str = "") -> list[Server]:
     if name and not any(row.name == name for row in rows):
         raise Problem(f"HAProxy of {host.name} does not know {name} yet", f"fab -H {host.name} haproxy")
     return rows
+
+
+def _fronts(host: Host) -> None:
+    """Raises Refusal, with the right host, where there is no HAProxy."""
+    if "edge" not in host.fleet.roles(host.name):
+        edges = [edge.name for edge in host.fleet.edges] or ["vps"]
+        raise Refusal(Wrong(f"{host.name} has no HAProxy", example=f"fab -H {edges[0]} haproxy.servers"))
 
 
 def of(rows: Iterable[Server], name: str) -> list[Server]:
@@ -283,7 +290,7 @@ def _asked(host: Host, question: str, *args: str) -> str:
     try:
         return host.ask("set -e\n" + question, *args)
     except StepFailed as error:
-        raise Problem(f"HAProxy on {host.name} did not do it", f"fab -H {host.name} haproxy", error.details) from None
+        raise Problem(f"HAProxy on {host.name} gives no answer", f"fab -H {host.name} haproxy", error.details) from None
 
 
 def read_servers(answer: str) -> list[Server]:

@@ -10,6 +10,7 @@ from invoke import Collection, Exit, task
 
 from ..engine import Host, Problem
 from ..engine.pool import everywhere
+from ..engine.tasks import Step
 from ..model import Refusal, find_fleet
 from .purging import Purged, purged, show, wanted
 
@@ -23,11 +24,11 @@ HELP = {
 
 def inv_tasks() -> Collection:
     """The namespace for tasks.py."""
-    return Collection("varnish", task(help=HELP)(purge))
+    return Collection("varnish", task(klass=Step, positional=["url"], help=HELP)(purge))
 
 
 def purge(_c: Any, url: str = "", site: str = "", fleet: str = "", json: bool = False) -> None:
-    """Purge --url ADDRESS, or all of --site DOMAIN, on every host that serves it; exit 1 if one did not answer."""
+    """Purge an address, or all of --site DOMAIN, on every host that serves it; exit 1 if one did not answer."""
     try:
         found = find_fleet(None, Path(fleet) if fleet else None, Path.cwd())
         target = wanted(found.all_sites, url, site)

@@ -253,6 +253,17 @@ def test_a_shift_towards_one_that_answers_500_goes_back_with_the_numbers(pair: P
     assert len(requests.failed) < 20, requests
 
 
+def test_ctrl_c_leaves_a_shift_where_it_is_and_says_where(pair: Pair) -> None:
+    with running(pair, "haproxy.shift", pair.second.name, "--to", "0", "--step", "30", "--every", "20") as shift:
+        while rows(pair)[pair.second.name]["weight"] != 70:
+            assert shift.poll() is None
+        shift.send_signal(signal.SIGINT)
+        assert shift.wait(20) == 130
+        assert shift.stdout
+        assert f"{pair.second.name} is at 70% and stays there; it began at 100%" in shift.stdout.read()
+    assert rows(pair)[pair.second.name]["set"] == "70%"
+
+
 # ---------------------------------------------------------------------- the cache
 
 
@@ -262,7 +273,7 @@ def test_a_page_goes_with_all_its_variants_and_it_is_said_when_there_is_none(pai
     assert (nothing.returncode, "nothing was kept of" in nothing.stdout) == (0, True), nothing.stdout + nothing.stderr
     for _ in range(4):
         stranger.curl(url, to=pair.front)
-    everywhere = inv(pair, "varnish.purge", "--url", url, "--json")
+    everywhere = inv(pair, "varnish.purge", url, "--json")
     assert {row["host"]: row["removed"] for row in json.loads(everywhere.stdout)} == {
         pair.front.name: 1,
         pair.second.name: 1,
@@ -296,12 +307,9 @@ def test_what_the_cache_is_worth_is_told(pair: Pair) -> None:
 
 
 def test_haproxys_page_comes_to_this_machine_until_ctrl_c(pair: Pair) -> None:
-    fab = [str(Path(sys.executable).parent / "fab"), "-S", str(pair.directory / "ssh_config"), "-H", pair.front.name]
-    with subprocess.Popen(
-        [*fab, "haproxy.stats"], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as running:
-        assert running.stdout
-        line = running.stdout.readline()
+    with running(pair, "haproxy.stats") as serving:
+        assert serving.stdout
+        line = serving.stdout.readline()
         [url] = re.findall(r"http://127\.0\.0\.1:\d+/", line)
         for _ in range(2):
             with urllib.request.urlopen(url, timeout=20) as answer:
@@ -309,10 +317,18 @@ def test_haproxys_page_comes_to_this_machine_until_ctrl_c(pair: Pair) -> None:
             assert "Statistics Report" in page
             assert pair.second.name in page
         assert "action" not in page  # nothing to be changed there
-        running.send_signal(signal.SIGINT)
-        assert running.wait(20) == 0
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(20) == 0
     assert pair.front.exec("ss -Hltn 'sport = :1936'").out == ""
     assert "allowtcpforwarding no" in pair.front.check("sshd -T")
+
+
+def running(pair: Pair, *words: str) -> subprocess.Popen[str]:
+    """A task on the front that goes on; both streams in one."""
+    fab = [str(Path(sys.executable).parent / "fab"), "-S", str(pair.directory / "ssh_config"), "-H", pair.front.name]
+    return subprocess.Popen(
+        [*fab, *words], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+    )
 
 
 def inv(pair: Pair, *words: str) -> subprocess.CompletedProcess[str]:

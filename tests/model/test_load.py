@@ -227,6 +227,14 @@ def test_the_cas_contact_is_the_sites_then_the_fleets_then_the_webmaster() -> No
         ("hosts:\n  web1: {roles: []}", "hosts.web1.roles: must be a list of roles: web, edge"),
         ("hosts:\n  web1: {roles: web}", "for example:  roles: [web]"),
         ("hosts:\n  web1: {roles: [wbe]}", 'hosts.web1.roles[0]: a list of roles: web, edge, static, app, cache'),
+        ("hosts:\n  web1: {weight: 101}", "hosts.web1.weight: must be a whole number from 0 to 100, not 101"),
+        ("hosts:\n  e: {roles: [edge]}", "fleet.yml:2: hosts.e.roles: e is an edge, and no host has the role web"),
+        ("hosts:\n  e: {roles: [edge, web], address: 10.0.0.1}\n  b: {}",
+         "fleet.yml:3: hosts.b.address: b needs its address on the private network: visitors come to it through e"),
+        ("hosts:\n  e: {roles: [edge]}\n  b: {address: 10.0.0.2}",
+         "hosts.e.address: e needs its address on the private network: the web servers let nobody else in"),
+        ("hosts:\n  e: {roles: [edge], address: 10.0.0.2}\n  b: {address: 10.0.0.2}",
+         "fleet.yml:3: hosts.b.address: 10.0.0.2 is already e's"),
         ("sites: nowhere", "sites: nowhere cannot be listed: No such file or directory"),
         ("sites: fleet.yml", "sites: fleet.yml cannot be listed: Not a directory"),
         ("sites: ~no-such-user/sites", "sites: must be a path, and \"~no-such-user/sites\" names a user"),
@@ -347,3 +355,10 @@ def test_the_fleet_that_is_asked_for_must_be_there(checkout: Path) -> None:
     assert find_fleet(None, lab_fleet(checkout), checkout).acme.email == "lab@example.com"
     with pytest.raises(Refusal, match=r"other\.yml: there is no such file"):
         find_fleet(Path(".lab/ssh_config"), Path("other.yml"), checkout)
+
+
+def test_through_an_edge_only_web_servers_are_reached(sites: Folder, tmp_path: Path) -> None:
+    sites.write("a.com.yml", "domain: a.com\nhosts: [e]\n")
+    text = refused(tmp_path / "fleet.yml", "hosts: {e: {roles: [edge], address: 10.0.0.1}, w: {address: 10.0.0.2}}\n")
+    assert "sites/a.com.yml:2: hosts[0]: e has not the role web in fleet.yml" in text
+    assert "for example:  hosts: [w]" in text
