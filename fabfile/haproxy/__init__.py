@@ -14,7 +14,7 @@ from ..model import Cache, Refusal, Site
 from .backends import ALL, backend_of, backends, balanced
 from .page import stats
 from .ramp import shift
-from .traffic import RECORD, drain, maintenance, ready, servers
+from .traffic import NOTHING, RECORD, drain, maintenance, ready, servers
 
 UNIT = "/etc/systemd/system/haproxy.service.d/gatehouse.conf"
 CONFIG = "/etc/haproxy/haproxy.cfg"
@@ -168,6 +168,8 @@ def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
         host.template(ERRORS + "{code}.http", check=CHECK, **page)
     for code, (reason, advice) in RETURNED.items():
         host.template(ERRORS + "{code}.html", check=CHECK, code=code, reason=reason, advice=advice)
+    if balanced(host) and RECORD not in host.facts.files:
+        host.file(RECORD, NOTHING)
     host.template(
         CONFIG,
         check=CHECK,

@@ -15,8 +15,10 @@ from ..model import Refusal, nearest
 from ..model.refusal import quoted
 from .backends import ALL, backends, balanced
 
-RECORD = "/var/lib/gatehouse/haproxy/servers"
+RECORD = "/etc/haproxy/servers.state"
 """What was set, in HAProxy's own format (management manual, "show servers state"), which it reads when it starts."""
+NOTHING = "1\n"
+"""A record of nothing: the format's version. HAProxy 2.6 wants the file to be there."""
 
 FULL = 100
 COLUMNS = ("server", "status", "check", "weight", "set", "waiting", "active", "served", "errors", "seconds")
@@ -31,8 +33,7 @@ LOOK = TALK + "talk 'show stat -1 4 -1'; talk 'show servers state'\n"
 SET = (
     TALK
     + """
-mkdir -p "${2%/*}"
-exec 8>> "$2.lock"
+exec 8>> /run/gatehouse.servers
 flock 8
 said=$(talk "$1")
 [ -z "$(printf %s "$said" | tr -d '[:space:]')" ] || { printf '%s\\n' "$said"; exit 1; }

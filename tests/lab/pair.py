@@ -46,7 +46,7 @@ def paired(lab: Lab, front: Machine, second: Machine, directory: Path) -> Iterat
         pair.bootstrap()
         yield pair
     finally:
-        front.exec("rm -rf /var/lib/gatehouse/haproxy")
+        front.exec("rm -f /etc/haproxy/servers.state")
         for machine in pair.machines:
             _done(machine.fab("bootstrap"))
 

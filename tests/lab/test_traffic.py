@@ -60,7 +60,7 @@ def as_before(pair: Pair) -> Iterator[None]:
     pair.second.exec(f"rm -f {ROOM}/sick")
     for name in (machine.name for machine in pair.machines):
         told(pair, f"set server varnish/{name} weight 100; set server varnish/{name} state ready")
-    pair.front.check("rm -f /var/lib/gatehouse/haproxy/servers")
+    pair.front.check("echo 1 > /etc/haproxy/servers.state")
 
 
 def as_the_site(machine: Machine, command: str, stdin: str = "") -> str:
