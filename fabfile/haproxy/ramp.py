@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..engine import Host, Problem, console, query
 from ..engine.problems import Stopped
-from .traffic import FULL, Server, apply, beside, chosen, look, of
+from .traffic import FULL, Server, apply, beside, guard, look, of
 
 FEW = 2
 """So many failed requests may be chance."""
@@ -109,7 +109,10 @@ def shift(c, server, to=FULL, step=10, every=30):
     the exit code is 1. A server that is drained or in maintenance begins at 0. Ctrl-C leaves the weight where it is.
     """
     host = Host.of(c)
-    found = chosen(host, server)
+    rows = look(host, server)
+    found = of(rows, server)
+    if to == 0:
+        guard(host, rows, server)
     ramp = Ramp(host, server, 0 if found[0].admin else found[0].weight, found)
     way = stages(ramp.at, to, step)
     if host.dry or not way:

@@ -193,8 +193,7 @@ def ready(c, server, wait=20):
 def _take_away(host: Host, name: str, state: str, wait: int, force: bool) -> None:
     rows = look(host, name)
     found = of(rows, name)
-    if alone := [one for one in found if not any(other.serves for other in beside(rows, one))]:
-        _guard(host, name, alone, force)
+    guard(host, rows, name, force)
     word = {"drain": "drained", "maint": "in maintenance"}[state]
     if host.dry:
         console.print(f"{host.name}  {name} would be {word}")
@@ -214,8 +213,12 @@ def _take_away(host: Host, name: str, state: str, wait: int, force: bool) -> Non
     console.print(f"{host.name}  no request to {name} is under way")
 
 
-def _guard(host: Host, name: str, alone: list[Server], force: bool) -> None:
-    """Raises Guarded where nobody would serve any more."""
+def guard(host: Host, rows: Iterable[Server], name: str, force: bool = False) -> None:
+    """Raises Guarded where nobody would serve any more without this server."""
+    rows = list(rows)
+    alone = [one for one in of(rows, name) if not any(other.serves for other in beside(rows, one))]
+    if not alone:
+        return
     if not balanced(host):
         raise Guarded(
             f"{name} is the only server here: without it every site is down",
@@ -225,7 +228,8 @@ def _guard(host: Host, name: str, alone: list[Server], force: bool) -> None:
         where = " and ".join(_sites(one.backend) for one in alone)
         raise Guarded(
             f"{name} is the last server that serves {where}",
-            f"see what is with the others: fab -H {host.name} haproxy.servers; to do it all the same: --force",
+            f"see what is with the others: fab -H {host.name} haproxy.servers; "
+            f"all the same: haproxy.drain {name} --force",
         )
 
 

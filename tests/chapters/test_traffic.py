@@ -220,6 +220,13 @@ def test_the_last_one_that_serves_is_not_taken_away(haproxys: Callable[..., list
     assert orders == []
 
 
+def test_nor_is_it_shifted_away(haproxys: Callable[..., list[str]]) -> None:
+    orders = haproxys(STAT.format(status="DOWN", admin=0, weight=100))
+    with pytest.raises(Guarded, match="vps is the last server that serves the sites of all web servers"):
+        haproxy.shift.body.__wrapped__(None, "vps", to=0)
+    assert orders == []
+
+
 def test_another_may_go_in_every_backend(haproxys: Callable[..., list[str]]) -> None:
     orders = haproxys(STAT.format(status="UP", admin=0, weight=100))
     haproxy.drain.body.__wrapped__(None, "web2")
