@@ -15,6 +15,7 @@ from invoke import Collection, Exit, task
 from fabfile.cert.fleet import inv_tasks as certificates
 from fabfile.diagram import HELP as DIAGRAM
 from fabfile.diagram import diagram
+from fabfile.newsite import inv_tasks as sites
 from fabfile.status.fleet import inv_tasks as fleet_tasks
 from fabfile.varnish.fleet import inv_tasks as caches
 from tests.lab.tasks import ns as lab_tasks
@@ -138,5 +139,6 @@ def _in_order(entries: list[Entry]) -> list[Entry]:
 
 
 ns = Collection(
-    test, faults, lint, guide, certificates(), caches(), fleet_tasks(), task(help=DIAGRAM)(diagram), lab=lab_tasks
+    test, faults, lint, guide, certificates(), sites(), caches(), fleet_tasks(), task(help=DIAGRAM)(diagram),
+    lab=lab_tasks,
 )

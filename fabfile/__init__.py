@@ -18,6 +18,7 @@ from . import (
     php,
     selinux,
     site,
+    sites,
     sshd,
     status,
     system,
@@ -58,3 +59,5 @@ ns = Collection(
         )
     ),
 )
+for task in sites.TASKS:
+    ns.collections["site"].add_task(task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .engine import Host, Problem, task
+from .engine import Host, task
 from .model import Site
 
 ROOT = "/etc/apache2"
@@ -128,18 +128,20 @@ def vhosts(c):
     T1's label count is for two-label domains; here it comes with each domain. T1 answers `*.domain`; here only the
     names in the site's YAML, since shop.example.com may be somebody else's site (and needs its certificate anyway).
     """
-    _vhosts(Host.of(c), Host.of(c).sites)
+    _vhosts(Host.of(c), Host.of(c).chosen)
 
 
 def _vhosts(host: Host, sites: Iterable[Site]) -> None:
     for site in sites:
         conf = f"{VHOSTS}/{site}.conf"
         if conf + ".off" in host.facts.files:
-            host.note(f"{site} is switched off; on again with: fab -H {host.name} apache.enable {site}")
+            host.note(f"{site} is suspended; on again with: fab -H {host.name} site.resume {site}")
             host.absent(conf, check=CHECK)
             continue
         host.template(VHOSTS + "/{site}.conf", check=CHECK, site=site, vhosts=vhosts_of(site))
         host.absent(conf + ".gone")
+    if host.narrowed:
+        return
     wanted = {f"{VHOSTS}/{site}.conf" for site in host.sites}
     for conf in host.facts.children(VHOSTS, ".conf"):
         if conf not in wanted:
@@ -151,45 +153,28 @@ def _vhosts(host: Host, sites: Iterable[Site]) -> None:
 @task
 def start(c):
     """T1 Apache: run it now and at every boot, and reload it when anything below /etc/apache2 changed."""
-    _serve(Host.of(c))
-
-
-@task(help={"site": "the domain, as in the name of its file in sites/"})
-def disable(c, site):
-    """T1 Apache: switch one site off, by renaming its vhost file; it stays off until `apache.enable`."""
-    host = Host.of(c)
-    conf = _vhost(host, site)
-    host.rename(conf, conf + ".off", check=CHECK)
-    _serve(host)
-
-
-@task(help={"site": "the domain, as in the name of its file in sites/"})
-def enable(c, site):
-    """T1 Apache: switch a site on again that `apache.disable` switched off."""
-    host = Host.of(c)
-    conf = _vhost(host, site)
-    known = [one for one in host.sites if str(one) == site]
-    if not known:
-        raise Problem(f"{site} has no file in sites/ any more", f"put sites/{site}.yml back, then type the same again")
-    # Written anew: while it was off, the vhosts' macro may have got other words.
-    host.absent(conf + ".off", check=CHECK)
-    _vhosts(host, known)
-    _serve(host)
-
-
-def _serve(host: Host) -> None:
-    """A reload takes everything but another MPM or another sandbox, which want a restart."""
+    # A reload takes everything but another MPM or another sandbox.
     mpm = [f"{ROOT}/mods-enabled/mpm_{name}.load" for name in ("event", "prefork", "worker")]
-    host.service("apache2", reload_on=[ROOT + "/"], restart_on=[UNIT, *mpm], ready=READY)
+    Host.of(c).service("apache2", reload_on=[ROOT + "/"], restart_on=[UNIT, *mpm], ready=READY)
 
 
-def _vhost(host: Host, site: str) -> str:
-    """The vhost file of a site that this host has; raises Problem with the ones it has."""
+def off(host: Host, site: Site) -> None:
+    """T1's way to take a site from the net: its vhost file gets another name, and keeps it until `on`."""
     conf = f"{VHOSTS}/{site}.conf"
-    if conf not in host.facts.files and conf + ".off" not in host.facts.files:
-        here = [path.removeprefix(VHOSTS + "/").removesuffix(".conf") for path in host.facts.children(VHOSTS, ".conf")]
-        raise Problem(f"{host.name} has no site {site}", f"one of: {', '.join(here) or 'none yet'}")
-    return conf
+    host.rename(conf, conf + ".off", check=CHECK)
+
+
+def on(host: Host, site: Site) -> None:
+    """The vhost file comes back, written anew: meanwhile the macro that it uses may have got other words."""
+    host.absent(f"{VHOSTS}/{site}.conf.off", check=CHECK)
+    _vhosts(host, [site])
+
+
+def state(host: Host, site: Site | str) -> str:
+    """What the host makes of a site: `served`, `suspended`, `gone` (no file in sites/ had it any more), or `new`."""
+    files, conf = host.facts.files, f"{VHOSTS}/{site}.conf"
+    endings = {".off": "suspended", "": "served", ".gone": "gone"}
+    return next((word for ending, word in endings.items() if conf + ending in files), "new")
 
 
 STEPS = (install, modules, configure, vhosts, start)

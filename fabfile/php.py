@@ -149,12 +149,16 @@ def pools(c):
     fpm, check = FPM.format(php=php), _check(php)
     wanted = {f"{fpm}/pool.d/gatehouse.conf", f"{fpm}/pool.d/www.conf"}
     for site in _served(host):
-        wanted.add(host.template(FPM + "/pool.d/{site}.conf", check=check, php=php, site=site))
-        host.absent(f"{fpm}/pool.d/{site}.conf.gone")
+        wanted.add(f"{fpm}/pool.d/{site}.conf")
+        if site in host.chosen:
+            host.template(FPM + "/pool.d/{site}.conf", check=check, php=php, site=site)
+            host.absent(f"{fpm}/pool.d/{site}.conf.gone")
     if _served(host):
         host.absent(f"{fpm}/pool.d/www.conf", check=check)
     else:
         host.template(FPM + "/pool.d/www.conf", check=check, php=php)
+    if host.narrowed:
+        return
     for pool in host.facts.children(f"{fpm}/pool.d", ".conf"):
         if pool not in wanted:
             host.rename(pool, pool + ".gone", check=check)

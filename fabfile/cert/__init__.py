@@ -66,8 +66,10 @@ def requests(c):
     `tls: key: rsa4096` asks for the tutorial's.
     """
     host = Host.of(c)
-    for site in host.fronted:
+    for site in host.meant(host.fronted):
         _request(host, site)
+    if host.narrowed:
+        return
     wanted = {f"{REQUESTS}/{site}{ending}" for site in host.fronted for ending in (".conf", ".issued")}
     host.absent(*(path for path in host.facts.files if path.startswith(REQUESTS + "/") and path not in wanted))
 
@@ -103,7 +105,7 @@ def issue(c, domain="", anyway=False):
     host = Host.of(c)
     if domain:
         _issue_now(host, _site(host, domain), anyway)
-    elif names := [site.domain for site in host.fronted if not satisfied(host, site)]:
+    elif names := [site.domain for site in host.meant(host.fronted) if not satisfied(host, site)]:
         label = f"{names[0]} gets its certificate" if len(names) == 1 else f"{len(names)} sites get their certificates"
         host.run(label, f'progress {PROGRAM} --now --wait {PATIENCE} "$@"', *names)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..model import Fleet, Site, chosen_site
@@ -31,6 +33,30 @@ class Known:
         self.fronted: tuple[Site, ...] = fleet.fronted_by(name)
         self.report: Report | None = None
         self.skew = 0
+        self._only: tuple[Site, ...] | None = None
+
+    @property
+    def chosen(self) -> tuple[Site, ...]:
+        """The sites that this run is about: all of the host's, or those of `about`."""
+        return self.meant(self.sites)
+
+    def meant(self, sites: tuple[Site, ...]) -> tuple[Site, ...]:
+        """Of these sites, those that this run is about."""
+        return tuple(site for site in sites if self._only is None or site in self._only)
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether other sites' files, and those of sites that went, are none of this run's business."""
+        return self._only is not None
+
+    @contextmanager
+    def about(self, *sites: Site) -> Iterator[None]:
+        """Steps leave other sites' files alone meanwhile; files that list all sites list all sites."""
+        self._only = sites
+        try:
+            yield
+        finally:
+            self._only = None
 
     def site(self, name: str) -> Site:
         """The site of this name on this host.  Raises Refusal with the nearest ones it has."""

@@ -115,14 +115,18 @@ def task(*args: Any, **options: Any) -> Any:
 
 
 def flow(*args: Any, **options: Any) -> Any:
-    """Several steps as one run, with one summary line.  The body calls them in order."""
+    """Several steps as one run, with one summary line.  The body calls them in order.
+
+    `run` is the task's full name where that is not the body's own, such as "site.deploy".
+    """
+    run_name = options.pop("run", "")
     within = options.pop("within", {})
 
     def decorate(body: Body) -> Any:
         @functools.wraps(body)
         def run(c: Any, *args: Any, **kwargs: Any) -> Any:
             with Told(c):
-                with Host.of(c).running(body.__name__, bool(kwargs.get("json"))) as lines:
+                with Host.of(c).running(run_name or body.__name__, bool(kwargs.get("json"))) as lines:
                     result = body(c, *args, **kwargs)
                 if lines.failed:
                     raise Exit(code=1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine import Host, task
+from ..engine.render import render
 from ..model import Cache, Refusal, Site
 from .backends import ALL, backend_of, backends, balanced
 from .page import stats
@@ -18,8 +19,9 @@ from .traffic import NOTHING, RECORD, drain, maintenance, ready, servers
 
 UNIT = "/etc/systemd/system/haproxy.service.d/gatehouse.conf"
 CONFIG = "/etc/haproxy/haproxy.cfg"
-MAPS = "/etc/haproxy/hosts.map", "/etc/haproxy/cache.map", "/etc/haproxy/bypass.map", "/etc/haproxy/bodies.map"
+MAPS = tuple(f"/etc/haproxy/{name}.map" for name in ("hosts", "cache", "bypass", "bodies", "suspended"))
 BACKENDS = "/etc/haproxy/backends.map"
+SUSPENDED_MAP = "/etc/haproxy/suspended.map"
 ERRORS = "/etc/haproxy/errors/"
 # A warning of today is a fault of tomorrow, so it is refused as well (management manual, -dW).
 CHECK = f"haproxy -c -dW -f {CONFIG}"
@@ -72,6 +74,7 @@ RETURNED = {
     421: ("Misdirected Request", "This server does not serve the name that you asked for."),
     431: ("Request Header Fields Too Large", "Your browser sent too much. Deleting this site's cookies may help."),
 }
+SUSPENDED = {"code": 503, "reason": "Down for maintenance", "advice": "This site is being worked on. Please come back."}
 # What HAProxy's parser says by itself, in both releases (mux_h1.c); it never gets as far as a rule. And 408: after an
 # answer HAProxy 3.0 reads the rest of a body that dribbles for as long as it comes; without one it closes.
 UNSAID = (400, 408, 413, 422, 500, 501)
@@ -170,6 +173,7 @@ def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
         host.template(ERRORS + "{code}.html", check=CHECK, code=code, reason=reason, advice=advice)
     if balanced(host) and RECORD not in host.facts.files:
         host.file(RECORD, NOTHING)
+    host.file(ERRORS + "suspended.html", render(ERRORS + "page", SUSPENDED), check=CHECK)
     host.template(
         CONFIG,
         check=CHECK,

@@ -13,7 +13,7 @@ from .functions import DISABLED
 from .load import find_fleet, load_fleet, load_sites
 from .owners import owner_of
 from .refusal import Problem, Refusal
-from .site import Cache, Php, Site, Tls
+from .site import Cache, Deploy, Php, Site, Tls
 
 __all__ = [
     "DISABLED",
@@ -22,6 +22,7 @@ __all__ = [
     "STAGING",
     "Acme",
     "Cache",
+    "Deploy",
     "Fleet",
     "Machine",
     "Php",

@@ -22,6 +22,7 @@ UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 _EMAIL_LOCAL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_+-]|\.(?!\.)){0,62}[A-Za-z0-9_+-]|[A-Za-z0-9]")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
+_INSIDE = re.compile(r"(?:[A-Za-z0-9_.][A-Za-z0-9._~-]*/)*[A-Za-z0-9_.][A-Za-z0-9._~-]*/?")
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _URL = re.compile(r"https://([A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?((?:/[A-Za-z0-9._~-]+)*/?)")
 _HOST_ALIAS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
@@ -66,6 +67,31 @@ def path_prefix(text: str) -> str:
     if any(part in {".", ".."} for part in text.split("/")):
         raise Wrong(f"must not hold . or .. as a part of the path, as {quoted(text)} does", "/admin/")
     return text
+
+
+def inside(text: str) -> str:
+    """A path below a directory, without a slash at either end: `storage/uploads`."""
+    parts = text.rstrip("/").split("/")
+    if len(text) > 255 or not _INSIDE.fullmatch(text) or {".", ".."} & {*parts}:
+        raise Wrong(
+            f"must be a path inside the source: letters, digits and . _ ~ - between slashes, not {quoted(text)}",
+            "storage/uploads",
+        )
+    return "/".join(parts)
+
+
+def page(text: str) -> str:
+    """The path of a page, with its query: `/health?full=1`."""
+    if not re.fullmatch(r"/[A-Za-z0-9._~%&=?/+,;:@-]{0,254}", text):
+        raise Wrong(f"must be the path of a page: a / first, no spaces, not {quoted(text)}", "/")
+    return text
+
+
+def command(text: str) -> str:
+    """One line for a shell."""
+    if not text.strip() or len(text) > 2000 or not text.isprintable():
+        raise Wrong(f"must be one line of shell, not {quoted(text)}", "php artisan migrate --force")
+    return text.strip()
 
 
 def cookie_name(text: str) -> str:
@@ -144,6 +170,9 @@ Subdomain = Annotated[str, AfterValidator(names.subdomain)]
 Owner = Annotated[str, AfterValidator(owners.owner)]
 Email = Annotated[str, AfterValidator(email)]
 PathPrefix = Annotated[str, AfterValidator(path_prefix)]
+InsidePath = Annotated[str, AfterValidator(inside)]
+Page = Annotated[str, AfterValidator(page)]
+Command = Annotated[str, AfterValidator(command)]
 CookieName = Annotated[str, AfterValidator(cookie_name)]
 PhpVersion = Annotated[str, AfterValidator(php_version)]
 HttpsUrl = Annotated[str, AfterValidator(https_url)]

@@ -137,6 +137,45 @@ class Tls(BaseModel):
     )
 
 
+class Deploy(BaseModel):
+    """How a release of the site comes into being (`fab site.deploy`)."""
+
+    model_config = FROZEN
+
+    docroot: Annotated[str, AfterValidator(lambda text: grammars.inside(text) if text else text)] = Field(
+        default="",
+        title="where an application has its web root; nothing is its top",
+        description='a path inside the source, or ""',
+        examples=["public"],
+    )
+    shared: Annotated[tuple[grammars.InsidePath, ...], unique] = words(
+        "what outlives releases: kept in shared/, linked into each", "a list of paths inside the source", "uploads"
+    )
+    before: Annotated[tuple[grammars.Command, ...], unique] = words(
+        "commands in the new release before it serves, as the site's user", "a list of lines for sh", "php migrate.php"
+    )
+    after: Annotated[tuple[grammars.Command, ...], unique] = words(
+        "the same once it serves", "a list of lines for sh", "php warm.php"
+    )
+    timeout: int = number(300, 1, 3600, "seconds that one command may take")
+    smoke: grammars.Page = Field(
+        default="/",
+        title="the page that must answer once a release serves, or the former one comes back",
+        description="the path of a page",
+        examples=["/"],
+    )
+    expect: int = number(200, 200, 499, "the status that it must answer with")
+    keep: int = number(5, 2, 100, "releases that are kept, with the one that serves")
+
+    @field_validator("shared")
+    @classmethod
+    def _apart(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for index, item in enumerate(value):
+            if outer := next((other for other in value if item.startswith(other + "/")), None):
+                raise Wrong(f"{item} lies inside {outer}, which is shared as a whole", at=(index,))
+        return value
+
+
 def _php(value: Any) -> Any:
     """`php: false` is a site without PHP."""
     return None if value is False else value
@@ -175,6 +214,9 @@ class Site(BaseModel):
     cache: Cache = Field(default=Cache(), title="Varnish", description="keys such as ttl", examples=[{"ttl": 120}])
     tls: Tls = Field(
         default=Tls(), title="the certificate", description="keys such as key", examples=[{"key": "ec256"}]
+    )
+    deploy: Deploy = Field(
+        default=Deploy(), title="releases", description="keys such as keep", examples=[{"docroot": "public"}]
     )
     hosts: Annotated[tuple[grammars.HostAlias, ...], unique] = words(
         "machines that serve it; none means every one with the role web", "a list of names from fleet.yml", "web1"
@@ -226,6 +268,14 @@ class Site(BaseModel):
         return (self.domain, *(f"{name}.{self.domain}" for name in self.subdomains), *self.aliases)
 
     @property
+    def rooms(self) -> tuple[str, ...]:
+        """The directories that its names are served from: `_`, and one for whatever stands before a bare domain."""
+        bare = {name for name in self.names if not any(name.endswith("." + other) for other in self.names)}
+        ends = tuple(f".{name}" for name in bare)
+        parts = (name.removesuffix(end) for name in self.names for end in ends if name.endswith(end))
+        return ("_", *dict.fromkeys(parts))
+
+    @property
     def labels(self) -> int:
         """Labels of the domain; `%-(labels+1)+` is the subdomain in Apache's VirtualDocumentRoot."""
         return self.domain.count(".") + 1
@@ -234,6 +284,11 @@ class Site(BaseModel):
     def root(self) -> str:
         """The site's directory on the host."""
         return f"/var/www/{self.domain}"
+
+    @property
+    def served(self) -> str:
+        """What Apache shows: a link to the release that serves."""
+        return f"{self.root}/public_html"
 
     @property
     def shown(self) -> str:

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabfile import apache
-from fabfile.engine import Problem
 from fabfile.engine.changes import Install, PutFile, PutLink, Remove, Rename
 from fabfile.model import Site
 
@@ -146,12 +145,12 @@ def test_a_new_macro_is_judged_with_what_uses_it(monkeypatch: pytest.MonkeyPatch
     assert f"{apache.VHOSTS}/static.co.uk.conf" not in made
 
 
-def test_what_an_operator_switched_off_stays_off_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suspended_site_stays_so_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     off = f"{apache.VHOSTS}/example.com.conf.off"
     host = Recorded(monkeypatch, EXAMPLE, files={off: a_file()})
 
     assert [] == host.after(apache.vhosts)
-    assert ["example.com is switched off; on again with: fab -H vps apache.enable example.com"] == host.notes
+    assert ["example.com is suspended; on again with: fab -H vps site.resume example.com"] == host.notes
 
 
 def test_off_is_another_name_and_on_is_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,29 +158,30 @@ def test_off_is_another_name_and_on_is_written_anew(monkeypatch: pytest.MonkeyPa
     conf = f"{apache.VHOSTS}/example.com.conf"
     host = Recorded(monkeypatch, EXAMPLE, files={conf: a_file()})
 
-    off = host.after(apache.disable, site="example.com")
-    on = host.after(apache.enable, site="example.com")
+    assert "served" == apache.state(host, EXAMPLE)
+    apache.off(host, EXAMPLE)
+    assert "suspended" == apache.state(host, EXAMPLE)
+    apache.on(host, EXAMPLE)
+    assert "served" == apache.state(host, EXAMPLE)
 
-    assert [(conf, conf + ".off")] == [(one.path, one.to) for one in off if isinstance(one, Rename)]
-    assert [conf + ".off"] == [one.path for one in on if isinstance(one, Remove)]
-    assert [conf] == [one.path for one in on if isinstance(one, PutFile)]
+    off, removed, *_, on = host._pending
+    assert isinstance(off, Rename)
+    assert (conf, conf + ".off") == (off.path, off.to)
+    assert isinstance(removed, Remove)
+    assert conf + ".off" == removed.path
+    assert isinstance(on, PutFile)
+    assert conf == on.path
 
 
-def test_a_site_whose_file_went_is_not_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Recorded(monkeypatch, EXAMPLE, files={f"{apache.VHOSTS}/gone.example.conf.off": a_file()})
+def test_one_site_s_run_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = f"{apache.VHOSTS}/gone.test.conf"
+    host = Recorded(monkeypatch, EXAMPLE, STATIC, files={gone: a_file()})
 
-    with pytest.raises(Problem, match=r"gone\.example has no file in sites/"):
-        host.after(apache.enable, site="gone.example")
+    with host.about(EXAMPLE):
+        changes = host.after(apache.vhosts)
 
-
-@pytest.mark.parametrize("step", [apache.disable, apache.enable])
-def test_a_site_that_is_not_there_cannot_be_switched(monkeypatch: pytest.MonkeyPatch, step: object) -> None:
-    host = Recorded(monkeypatch, EXAMPLE, files={f"{apache.VHOSTS}/example.com.conf": a_file()})
-
-    with pytest.raises(Problem, match=r"vps has no site exmaple\.com") as failed:
-        host.after(step, site="exmaple.com")
-
-    assert "one of: example.com" == failed.value.next_step
+    assert [f"{apache.VHOSTS}/example.com.conf"] == [*contents(changes)]
+    assert [] == [change for change in changes if isinstance(change, Rename)]
 
 
 # ---------------------------------------------------------------------- the server
@@ -261,7 +261,8 @@ def test_an_htaccess_has_no_way_to_another_handler(server: str) -> None:
     ]
     assert {"RewriteRule", "Redirect", "ErrorDocument", "Header", "SetEnv"} <= {*single}
     assert "Options SymLinksIfOwnerMatch" in server
-    assert "FollowSymLinks" not in re.sub(r"#.*", "", server)
+    links = re.findall(r'<Directory "(.*?)">\n(?:[^<]*\n)?\s+Options FollowSymLinks\n', server)
+    assert ["/var/www/*"] == links  # where root alone puts them
 
 
 def shut(server: str, path: str) -> bool:

@@ -122,7 +122,13 @@ def test_a_pool_is_the_tutorial_s_with_walls(host: Recorded) -> None:
         "rlimit_core": "0",
         "clear_env": "yes",
         "security.limit_extensions": ".php",
-        "php_admin_value[open_basedir]": "/var/www/example.com/public_html/:/var/www/example.com/tmp/:/usr/share/php/",
+        "php_admin_value[open_basedir]": ":".join(
+            f"/{place}/"
+            for place in (
+                *(f"var/www/example.com/{room}" for room in ("public_html", "releases", "shared", "tmp")),
+                "usr/share/php",
+            )
+        ),
         "php_admin_value[error_log]": "/var/www/example.com/log/php_errors.log",
         "php_admin_value[session.save_handler]": "redis",
         "php_admin_flag[allow_url_include]": "off",

@@ -9,10 +9,10 @@ import pytest
 
 from fabfile import apache, php, site
 from fabfile.engine import Guarded
-from fabfile.engine.changes import AddUser, JoinGroup, MakeDirectory, PutFile, Seed
-from fabfile.engine.facts import User
+from fabfile.engine.changes import AddUser, JoinGroup, MakeDirectory, PutFile, PutLink, Seed
+from fabfile.engine.facts import File, User
 
-from .recording import Recorded, contents
+from .recording import Recorded, a_file, contents
 from .recording import site as a_site
 
 EXAMPLE, SHOP = a_site(), a_site("shop.example.com", subdomains=("www", "img"))
@@ -65,14 +65,40 @@ def test_the_door_to_a_tree_is_open_for_its_site_and_apache_alone(host: Recorded
         "/log/php_errors.log": (0o640, "example-com", "example-com"),
         "/mail": (0o700, "example-com", "example-com"),
         "/tmp": (0o700, "example-com", "example-com"),
-        "/public_html": (0o750, "example-com", "www-data"),
+        "/shared": (0o750, "example-com", "www-data"),
+        "/releases": (0o750, "root", "example-com"),
+        "/releases/19700101-000000": (0o750, "example-com", "www-data"),
+        "/releases/19700101-000000.from": (0o600, "root", "root"),
     } == made
+
+
+def test_public_html_is_a_link_to_a_first_release_and_what_is_there_already_stays(
+    monkeypatch: pytest.MonkeyPatch, host: Recorded
+) -> None:
+    links = [change for change in host.after(site.tree) if isinstance(change, PutLink)]
+    assert ("/var/www/example.com/public_html", "releases/19700101-000000") == (links[0].path, links[0].target)
+
+    former = {f"{EXAMPLE.root}/public_html": a_file(kind="d")}  # of an earlier Gatehouse
+    assert [] == [
+        change
+        for change in Recorded(monkeypatch, EXAMPLE, files=former).after(site.tree)
+        if isinstance(change, PutLink | Seed)
+    ]
+
+
+def test_a_link_that_a_broken_run_left_gets_its_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    dangling = File("l", 0o777, "root", "root", 0, "1", "releases/20260101-000000")
+    host = Recorded(monkeypatch, EXAMPLE, files={EXAMPLE.served: dangling})
+
+    (seed,) = [change for change in host.after(site.tree) if isinstance(change, Seed)]
+
+    assert f"{EXAMPLE.root}/releases/20260101-000000" == seed.path
 
 
 def test_root_wishes_nothing_below_a_directory_of_the_site_s(host: Recorded) -> None:
     """Not the site's pages, not its mail, not its temporary files: a link there would lead root astray (F-20)."""
     changes = host.after(*site.STEPS, *php.STEPS, *apache.STEPS)
-    own = {f"{one.root}/{part}" for one in host.sites for part in ("public_html", "mail", "tmp")}
+    own = {f"{one.root}/{part}" for one in host.sites for part in ("releases/19700101-000000", "shared", "mail", "tmp")}
     paths = [PurePosixPath(change.path) for change in changes if hasattr(change, "path")]
 
     assert own <= {str(path) for path in paths}
@@ -82,8 +108,8 @@ def test_root_wishes_nothing_below_a_directory_of_the_site_s(host: Recorded) -> 
 def test_every_name_of_the_tree_has_a_page(host: Recorded) -> None:
     seeds = {change.path: dict(change.files) for change in host.after(site.tree) if isinstance(change, Seed)}
 
-    assert {"_/index.html", "www/index.html"} == seeds["/var/www/example.com/public_html"].keys()
-    shop = seeds["/var/www/shop.example.com/public_html"]
+    assert {"_/index.html", "www/index.html"} == seeds["/var/www/example.com/releases/19700101-000000"].keys()
+    shop = seeds["/var/www/shop.example.com/releases/19700101-000000"]
     assert {"_/index.html", "www/index.html", "img/index.html"} == shop.keys()
     assert b"<h1>img.shop.example.com</h1>" in shop["img/index.html"]
 

@@ -266,7 +266,7 @@ def test_f33_no_shell_ever_sees_a_value_of_a_site(desk: Desk, seen: Callable[[st
             f"s{number}.com.yml", "".join(f"{key}: {text if key in 'domain owner' else [shell]}\n" for key in keys)
         )
         desk.write(f"x{shell.replace('/', '_')}.yml", "domain: example.com\n")
-    lines = [["bootstrap"], *(["apache.disable", shell] for shell in shells[:-1])]
+    lines = [["bootstrap"], *(["site.suspend", shell] for shell in shells[:-1])]
 
     told = desk.fab(*lines)
 

@@ -26,7 +26,7 @@ from fabfile.engine.facts import Facts, User
 from fabfile.engine.host import Host
 from fabfile.engine.render import TEMPLATES, BadValue
 from fabfile.fail2ban import JAIL, LOGS
-from fabfile.model import Cache, Fleet, Php, Site, Tls
+from fabfile.model import Cache, Deploy, Fleet, Php, Site, Tls
 from tests.chapters.recording import Recorded, a_file
 from tests.chapters.recording import site as a_site
 
@@ -96,6 +96,14 @@ KEYS: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("cache", "bypass"): some("/admin/", "/", "/a/b.php", "/~x"),
     ("tls", "email"): near("web.master+x@example.com"),
     ("tls", "key"): near("ec256", "rsa4096"),
+    ("deploy", "docroot"): near("public"),
+    ("deploy", "shared"): some("uploads", "storage/app", ".env"),
+    ("deploy", "before"): some("php migrate.php"),
+    ("deploy", "after"): some("php warm.php"),
+    ("deploy", "timeout"): number,
+    ("deploy", "smoke"): near("/", "/health?full=1"),
+    ("deploy", "expect"): number,
+    ("deploy", "keep"): number,
 }
 
 
@@ -117,7 +125,7 @@ a_hostile_site = st.fixed_dictionaries({}, optional=KEYS).map(accepted)
 
 
 def test_the_property_knows_every_key_of_a_site() -> None:
-    models: dict[str, type[BaseModel]] = {"php": Php, "cache": Cache, "tls": Tls}
+    models: dict[str, type[BaseModel]] = {"php": Php, "cache": Cache, "tls": Tls, "deploy": Deploy}
     keys: set[tuple[str, ...]] = {(key,) for key in Site.model_fields if key not in models}
     keys |= {(above, key) for above, model in models.items() for key in model.model_fields}
 
@@ -198,12 +206,14 @@ def templates() -> tuple[str, ...]:
 
 
 def read_the_maps(files: dict[str, str], site: Site) -> None:
-    hosts, cache, bypass, bodies = ([line.split(" ") for line in files[path].splitlines()] for path in haproxy.MAPS)
+    maps = ([line.split(" ") for line in files[path].splitlines()] for path in haproxy.MAPS)
+    hosts, cache, bypass, bodies, suspended = maps
     mine = [[name, site.domain] for name in site.names]
     assert hosts == [*mine, *([name, NEIGHBOUR.domain] for name in NEIGHBOUR.names)]
     assert bypass == [[site.domain + prefix, "pass"] for prefix in site.cache.bypass]
     rule = [f"ttl={site.cache.ttl}", f"grace={site.cache.grace}", f"keep={','.join(site.cache.keep_cookies)}"]
     assert cache == ([] if site.cache == Cache() else [[site.domain, *rule]])
+    assert suspended == []
     assert bodies == ([] if site.body_limit == haproxy.USUAL_BODY else [[site.domain, str(site.body_limit)]])
 
 
@@ -246,7 +256,9 @@ def read_the_pool(files: dict[str, str], site: Site) -> None:
             "php_admin_value[post_max_size]": site.php.upload_limit,
             "php_admin_value[disable_functions]": ",".join(site.php.disable_functions),
             "php_admin_value[error_log]": f"/var/www/{site}/log/php_errors.log",
-            "php_admin_value[open_basedir]": f"{site.root}/public_html/:{site.root}/tmp/:/usr/share/php/",
+            "php_admin_value[open_basedir]": ":".join(
+                [f"{site.root}/{room}/" for room in ("public_html", "releases", "shared", "tmp")] + ["/usr/share/php/"]
+            ),
         }
         == pool
     )
@@ -324,7 +336,7 @@ READERS = (
 
 # Of the others only numbers and yes or no are written, or what was looked up by them.
 NOT_WRITTEN = {"file_uploads", "allow_url_fopen", "hosts", "database", "version", "functions", "timeout"}
-LEAVES = [path for path in KEYS if path[-1] not in NOT_WRITTEN]
+LEAVES = [path for path in KEYS if path[-1] not in NOT_WRITTEN and path[0] != "deploy"]
 
 
 @pytest.mark.fault("F-35")
@@ -505,7 +517,7 @@ def test_f40_a_template_that_cannot_be_rendered_sends_nothing(
 # ---------------------------------------------------------------------------------------------- F-43: a site is gone
 
 
-ROOMS = ("/log", "/mail", "/tmp", "/public_html")
+ROOMS = ("/log", "/mail", "/tmp", "/shared", "/releases", "/public_html")
 
 
 @pytest.fixture
@@ -515,7 +527,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorded]:
     def ask(*sites: Site) -> Recorded:
         paths = [f"{apache.VHOSTS}/{{}}.conf", POOL, f"{REQUESTS}/{{}}.conf", "/etc/haproxy/certs/{}.pem"]
         paths += [
-            f"/var/www/{{}}{rest}" for rest in ("", "/log", "/mail", "/tmp", "/public_html", "/log/php_errors.log")
+            f"/var/www/{{}}{rest}" for rest in ("", *ROOMS, "/log/php_errors.log")
         ]
         both = (SPECIMEN, NEIGHBOUR)
         files = {path.format(one): a_file("x") for path in paths for one in both}

@@ -93,7 +93,7 @@ def test_mode_and_owner_stand_before_the_content(vps: Machine, engine) -> None: 
 
 def test_a_site_s_directory_is_made_as_its_user_and_never_touched_again(vps: Machine) -> None:
     tree = "/var/www/example.com/public_html"
-    assert "example-com:www-data 750" == vps.check(f"stat -c '%U:%G %a' {tree}").strip()
+    assert "example-com:www-data 750" == vps.check(f"stat -Lc '%U:%G %a' {tree}").strip()
     vps.check(f"setpriv --reuid example-com --regid example-com --clear-groups ln -sfn /etc/shadow {tree}/_/link")
     shadow = vps.check("stat -c '%a %U:%G %Z' /etc/shadow")
     try:

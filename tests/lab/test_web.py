@@ -426,15 +426,15 @@ def test_a_dry_run_shows_a_new_site_and_makes_nothing(host: Machine, fleet: Call
 
 def test_an_operator_switches_a_site_off_and_on(host: Machine) -> None:
     try:
-        assert 0 == host.fab("apache.disable", "kiosk.co.test").returncode
+        assert 0 == host.fab("site.suspend", "kiosk.co.test").returncode
         assert 421 == status(ask(host, "kiosk.co.test", "/"))
         assert 200 == status(ask(host, "example.com", "/"))
 
         again = host.fab("apache")
-        assert "kiosk.co.test is switched off" in again.stdout
+        assert "kiosk.co.test is suspended" in again.stdout
         assert 421 == status(ask(host, "kiosk.co.test", "/"))
     finally:
-        assert 0 == host.fab("apache.enable", "kiosk.co.test").returncode
+        assert 0 == host.fab("site.resume", "kiosk.co.test").returncode
     assert 200 == status(ask(host, "kiosk.co.test", "/"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from fabfile.model import Acme, Cache, Fleet, Machine, Php, Site, Tls, load_fleet, load_sites
+from fabfile.model import Acme, Cache, Deploy, Fleet, Machine, Php, Site, Tls, load_fleet, load_sites
 from fabfile.model.document import read
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +30,7 @@ def data(file: Path) -> dict[str, Any]:
         (Php, data(SITE)["php"]),
         (Cache, data(SITE)["cache"]),
         (Tls, data(SITE)["tls"]),
+        (Deploy, data(SITE)["deploy"]),
         (Fleet, data(FLEET)),
         (Acme, data(FLEET)["acme"]),
     ],
@@ -61,7 +62,7 @@ def test_the_machines_of_the_example_load_when_they_are_uncommented(tmp_path: Pa
 @pytest.mark.parametrize("file", [SITE, FLEET], ids=["site", "fleet"])
 def test_every_key_has_its_default_in_the_comment_behind_it(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if re.match(r" *\w+: +\S", line) and "{}" not in line]
-    keys = [line for line in lines if not re.match(r"(php|cache|tls|acme|hosts): +#", line)]
+    keys = [line for line in lines if not re.match(r"(php|cache|tls|deploy|acme|hosts): +#", line)]
     assert len(keys) > 5
     for line in keys:
         _, value, said = re.match(r" *(\w+): +(\S.*?) +# (.*)", line).groups()  # type: ignore[union-attr]
@@ -70,12 +71,14 @@ def test_every_key_has_its_default_in_the_comment_behind_it(file: Path) -> None:
 
 def test_the_ranges_in_the_comments_are_the_schemas() -> None:
     found = re.findall(r"^  (\w+): .*[,;] (\w+) to (\w+)$", SITE.read_text(), flags=re.MULTILINE)
-    assert len(found) == 5
+    assert len(found) == 8
     for key, low, high in found:
-        assert f"from {low} to {high}" in (Php.model_fields[key].description or ""), key
+        field = (Php.model_fields | Deploy.model_fields)[key] if key != "timeout" else None
+        told = [field] if field else [Php.model_fields[key], Deploy.model_fields[key]]
+        assert any(f"from {low} to {high}" in (each.description or "") for each in told), key
 
 
-@pytest.mark.parametrize("model", [Site, Php, Cache, Tls, Fleet, Acme, Machine])
+@pytest.mark.parametrize("model", [Site, Php, Cache, Tls, Deploy, Fleet, Acme, Machine])
 def test_every_key_says_what_it_is_what_it_expects_and_an_example_that_is_right(model: type[BaseModel]) -> None:
     base = {"domain": "example.com"} if model is Site else {"name": "web1"} if model is Machine else {}
     for key, field in model.model_fields.items():

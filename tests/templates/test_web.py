@@ -49,6 +49,7 @@ def test_every_file_ends_its_last_line(written: dict[str, str]) -> None:
 
 def test_files_say_who_wrote_them(written: dict[str, str]) -> None:
     unsigned = {path for path, text in written.items() if text and "Managed by Gatehouse" not in text.splitlines()[0]}
+    unsigned = {path for path in unsigned if not path.startswith("/var/www/")}
 
     assert {php.ROSTER} == unsigned  # Redis takes no comments there
 

@@ -6,8 +6,8 @@ entry='%y\t%m\t%u\t%g\t%s\t%T@\t%l\t%p\0'
 # The slow parts run side by side, each into a file of its own.
 {
     find /etc /usr/local -xdev -path /etc/.git -prune -o -printf "file\t$entry"
-    if [ -d /var/www ]; then    # below these three the site's user is at home: names there prove nothing
-        find /var/www -mindepth 1 -maxdepth 3 \( -name public_html -o -name mail -o -name tmp \) -prune \
+    if [ -d /var/www ]; then    # below these and in each release the site's user is at home: names there prove nothing
+        find /var/www -mindepth 1 -maxdepth 3 \( -name public_html -o -name mail -o -name tmp -o -name shared \) -prune \
             -printf "file\t$entry" -o -printf "file\t$entry"
     fi
 } > files &

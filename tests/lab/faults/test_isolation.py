@@ -381,7 +381,7 @@ def test_f72_a_site_s_programs_run_as_the_site_and_write_into_its_own_rooms_alon
         others = {path for path in writable - own if not re.fullmatch(f"{EVERYBODY_S}|{SERVICES}", path)}
         assert set() == others
         rooms = {"/".join(path.split("/")[4:5]) for path in own}
-        assert {"public_html", "tmp", "mail", "log"} == rooms
+        assert {"releases", "shared", "tmp", "mail", "log"} == rooms - {"public_html"}
         logs = [path for path in own if path.startswith(f"{A_ROOT}/log")]  # those that were rotated are its as well
         assert all(path.startswith(f"{A_ROOT}/log/php_errors.log") for path in logs)
-    seen(f"runs as {A}; of the whole host it may write its public_html, tmp, mail and PHP's error log")
+    seen(f"runs as {A}; of the whole host it may write its releases, shared, tmp, mail and PHP's error log")

@@ -44,7 +44,7 @@ WEAR = {
 FORGET = r"""
 for site in /var/www/s*.kill.test; do
     [ -d "$site" ] || continue
-    userdel "$(stat -c %U $site/public_html)" || :
+    userdel "$(stat -c %U $site/tmp)" || :
     rm -r "$site"
 done
 rm -f /etc/apache2/*/s*.kill.test.conf.gone /etc/php/*/fpm/pool.d/s*.kill.test.conf.gone

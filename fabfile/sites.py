@@ -1,0 +1,359 @@
+"""One site as a whole: it comes, gets releases, rests, and goes.  Flows over the chapters, as plain calls."""
+
+from __future__ import annotations
+
+import json as json_
+import shlex
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import apache, cert, database, fail2ban, haproxy, php, release, site, varnish
+from .engine import Facts, Guarded, Host, console, flow, query, steps
+from .flows import preflight
+from .model import Problem, Refusal, Site, chosen_site
+
+NAME = "the domain, as in the name of its file in sites/"
+BACKUPS = "/var/backups/gatehouse"
+
+BEHIND = (
+    site.users,
+    site.tree,
+    *database.STEPS,
+    *php.STEPS,
+    apache.vhosts,
+    apache.start,
+    varnish.configure,
+    varnish.start,
+)
+FRONT = (cert.requests, haproxy.hosts, haproxy.start, cert.issue)
+"""From the inside out: a site's name is answered once all behind it is there."""
+
+TAKEN_OVER = (php.configure, php.pools, php.start, apache.configure, apache.start)
+"""What lets a host of an earlier Gatehouse serve releases."""
+
+# What a running HAProxy knows; its file says the same after the next reload.
+TOLD = """
+systemctl -q is-active haproxy || exit 0
+echo "$1 map /etc/haproxy/suspended.map $2" | socat -T 5 - UNIX-CONNECT:/run/haproxy/admin.sock
+"""
+
+# ARCHIVE TREE OWNER DOMAIN INTO: nobody of that user is left to move anything while root reads.  The tree goes into a
+# directory of root's by one rename, so a run that is cut off here is gone on with.
+ARCHIVE = """
+tree=$1 owner=$2 domain=$3 into=$4
+for try in $(seq 100); do
+    pkill -KILL -u "$owner" || break
+    sleep 0.1
+done
+! pgrep -u "$owner" || fail "processes of $owner do not end"
+umask 077
+mkdir -p -m 0700 /var/backups/gatehouse "$tree.removing"
+[ ! -d "$tree" ] || mv -T -- "$tree" "$tree.removing/$domain"
+tar --create --gzip --one-file-system --sparse --directory "$tree.removing" --file "$into.new" -- "$domain"
+tar --list --gzip --file "$into.new" > /dev/null
+sync "$into.new"
+mv -fT -- "$into.new" "$into"
+"""
+
+# FORGET TREE OWNER DOMAIN: a later user may get the same number, so nothing may be left that has it.
+FORGET = """
+tree=$1 owner=$2 domain=$3
+rm -rf -- "$tree.removing"
+find /tmp /var/tmp /dev/shm /var/lib/php/sessions -xdev -user "$owner" -delete || :
+rm -f -- "/var/spool/cron/crontabs/$owner"
+userdel "$owner"
+! getent group "$owner" || groupdel "$owner"
+"""
+
+# UNLIST DOMAIN: its certificate and key, wherever they lie; what the CA wants to know of it.
+UNLIST = """
+rm -f -- "/etc/haproxy/certs/$1.pem" "/var/lib/gatehouse/renew/former/$1.pem" "/var/lib/gatehouse/renew/$1.failed" \\
+    "/etc/gatehouse/certs/$1.conf" "/etc/gatehouse/certs/$1.issued"
+for ending in crt key json issuer.crt; do rm -f -- "/etc/lego/certificates/$1.$ending"; done
+"""
+
+
+# ---------------------------------------------------------------------- it comes
+
+
+@flow(
+    run="site.apply",
+    positional=["domain"],
+    help={"domain": NAME + "; without it, all sites of the host", "json": "print the outcome of every step as JSON"},
+)
+def apply(c, domain="", json=False):  # noqa: ARG001  (the engine reads it)
+    """On call: make one site as its file says (user, tree, PHP, vhost, names, certificate) and leave the others alone.
+
+    The host must be bootstrapped. What lists all sites, such as HAProxy's names, lists all of them as their files are.
+    """
+    host = Host.of(c)
+    all_ = tuple(dict.fromkeys((*host.sites, *host.fronted)))
+    one = (chosen_site(all_, domain, f"{host.name} has"),) if domain else ()
+    roles = {"web": ("apache2", BEHIND), "edge": ("haproxy", FRONT)}
+    parts = [part for role, part in roles.items() if role in host.fleet.roles(host.name)]
+    if missing := [package for package, _ in parts if package not in host.facts.packages]:
+        raise Guarded(f"{host.name} is not set up yet: it has no {missing[0]}", f"fab -H {host.name} bootstrap")
+    preflight(host)
+    with host.about(*one) if one else nullcontext():
+        for _, chapter in parts:
+            steps(c, *chapter)
+        _watched(c, host)
+
+
+def _watched(c: Any, host: Host) -> None:
+    """Which logs fail2ban reads follows from which sites there are."""
+    if "fail2ban" in host.facts.packages:
+        with host.step("fail2ban.logs"):
+            host.template(fail2ban.LOGS, check=fail2ban.CHECK)
+        steps(c, fail2ban.start)
+
+
+# ---------------------------------------------------------------------- it gets releases
+
+
+@flow(
+    run="site.deploy",
+    positional=["domain"],
+    help={
+        "domain": NAME,
+        "source": "a directory on this machine. With a directory _ in it, it is public_html itself: one directory for "
+        "each subdomain, _ for the bare domain and for names that have none. Any other is an application, shown under "
+        "every name; deploy.docroot says where inside it the web root is. .git, .hg and .svn stay here",
+        "json": "print the outcome of every step as JSON",
+    },
+)
+def deploy(c, domain, source="", json=False):  # noqa: ARG001
+    """On call: bring a new release, let it serve by one switch, prove it; else the former one comes back (exit code 1).
+
+    The files and the commands of `deploy:` in the site's file are the site's user's. Until the switch, and when the
+    run is broken off before it, the former release serves; what it left goes with the next deploy.
+    """
+    host = Host.of(c)
+    one = host.site(domain)
+    what = release.source(one, source)
+    _on_the_net(host, one)
+    words = "site.deploy", str(one), "--source", shlex.quote(source)
+    with host.about(one):
+        steps(c, site.tree, *(TAKEN_OVER if host.facts.files[one.served].kind == "d" else ()))
+    id_ = release.new_id(host.facts, one)
+    with host.step("site.deploy"), release.again(host, *words):
+        release.begin(host, one, id_)
+        host.flush()
+        if not host.dry:
+            host.note(release.bring(host, one, id_, what))
+    with host.step("site.deploy"), release.again(host, *words):
+        release.finish(host, one, id_, what)
+        release.serve(host, one, id_, php.version(host), f"{host.visit.who}  {what.origin}", back=True)
+    with host.step("site.deploy"), release.again(host, *words):
+        release.keep(host, one)
+        for line in one.deploy.after:
+            release.command(host, one, id_, what, line)
+
+
+@flow(
+    run="site.rollback",
+    positional=["domain"],
+    help={
+        "domain": NAME,
+        "to": "the release, of those that site.releases shows; without it, the one before the one that serves",
+        "json": "print the outcome of every step as JSON",
+    },
+)
+def rollback(c, domain, to="", json=False):  # noqa: ARG001
+    """On call: let a former release serve again.  What it keeps in shared/ and in its database stays as it is now."""
+    host = Host.of(c)
+    one = host.site(domain)
+    _on_the_net(host, one)
+    id_ = release.target(host.facts, one, to)
+    with host.step("site.rollback"), release.again(host, "logs", str(one)):
+        if id_ == release.serving(host.facts, one):
+            host.note(f"{id_} serves already")
+        else:
+            release.serve(host, one, id_, php.version(host), "", back=False)
+
+
+def _on_the_net(host: Host, one: Site) -> None:
+    """Raises Refusal for a site that serves nobody: there is no visitor who could prove a release."""
+    state = apache.state(host, one)
+    if state == "suspended":
+        raise Refusal(Problem(f"{one} is suspended on {host.name}", next=f"fab -H {host.name} site.resume {one}"))
+    if state != "served":
+        raise Refusal(Problem(f"{one} is not on {host.name} yet", next=f"fab -H {host.name} site.apply {one}"))
+
+
+# ---------------------------------------------------------------------- it rests
+
+
+@flow(run="site.suspend", positional=["domain"], help={"domain": NAME})
+def suspend(c, domain):
+    """T1 Apache: take one site from the net: visitors get a page that says so (503), of the cache nothing any more.
+
+    T1 renames its vhost's file, and so does this; that it has another name is all that there is to remember, and stays
+    so over every `bootstrap`. Here HAProxy says it, before Varnish is asked. Its certificate goes on being renewed.
+    """
+    host = Host.of(c)
+    one = host.site(domain)
+    if apache.state(host, one) not in ("served", "suspended"):
+        _on_the_net(host, one)
+    with host.step("site.suspend"):
+        apache.off(host, one)
+    _front(c, host, one, "add", f"{one} 1")
+    steps(c, apache.start)
+
+
+@flow(run="site.resume", positional=["domain"], help={"domain": NAME})
+def resume(c, domain):
+    """T1 Apache: put a site that `site.suspend` took from the net back on it."""
+    host = Host.of(c)
+    one = host.site(domain)
+    if apache.state(host, one) == "suspended":
+        with host.step("site.resume"), host.about(one):
+            apache.on(host, one)
+    else:
+        _on_the_net(host, one)
+    steps(c, apache.start)
+    _front(c, host, one, "del", str(one))
+
+
+def _front(c: Any, host: Host, one: Site, verb: str, words: str) -> None:
+    """HAProxy hears of it twice: by its file, for good; and at once, for connections that outlive the reload."""
+    if "haproxy" not in host.facts.packages:
+        host.note("HAProxy is on another host")
+        return
+    before = host.facts.files.get(haproxy.SUSPENDED_MAP)
+    steps(c, haproxy.hosts)
+    if before and before != host.facts.files[haproxy.SUSPENDED_MAP]:
+        with host.step("haproxy.suspended"):
+            host.run(f"HAProxy is told of {one}", TOLD, verb, words)
+    steps(c, haproxy.start)
+
+
+# ---------------------------------------------------------------------- it goes
+
+
+@flow(
+    run="site.remove",
+    positional=["domain"],
+    help={"domain": "the domain of a site without a file", "yes": "do not ask"},
+)
+def remove(c, domain, yes=False):
+    """On call: archive a site's tree and database in /var/backups/gatehouse, for root alone, and take all of it away.
+
+    Only a site that has no file in sites/ any more: else the next `bootstrap` would make it again. A file that vanished
+    removes nothing by itself.
+    """
+    host = Host.of(c)
+    if any(domain.strip().lower().rstrip(".") in (one.domain, one.shown) for one in host.sites):
+        raise Guarded(
+            f"{domain} still has its file in sites/: the next bootstrap would make it again",
+            f"move the file away, then type the same again; for a while only: fab -H {host.name} site.suspend {domain}",
+        )
+    one = chosen_site(leftovers(host.facts, host.sites), domain, f"{host.name} has, without a file in sites/,")
+    name = f"{BACKUPS}/{one}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(host.facts.clock))}"
+    if not yes and not host.dry:
+        _asked(host, one, name)
+    _unserved(c, host, one)
+    with host.step("site.remove"):
+        host.run(f"archive {one.root}", ARCHIVE, one.root, one.owner, one.domain, f"{name}.tar.gz")
+        database.archive(host, one, f"{name}.sql.gz")
+        host.note(f"all that it had: {name}.tar.gz")
+    with host.step("site.remove"):
+        database.drop(host, one)
+        host.run(f"remove {one.root} and its user", FORGET, one.root, one.owner, one.domain)
+
+
+def _unserved(c: Any, host: Host, one: Site) -> None:
+    """Its names, its vhost, its pool and its passwords go; no other site's file is touched."""
+    pool = f"{php.FPM.format(php=php.version(host))}/pool.d/{one}.conf"
+    passwords = f"{php.SECRETS}/{one.owner}", f"{php.POOL_SECRETS}/{one.owner}.conf"
+    with host.about():
+        steps(c, haproxy.hosts)
+        with host.step("site.remove"):
+            host.absent(
+                *(f"{apache.VHOSTS}/{one}.conf{ending}" for ending in ("", ".off", ".gone")), check=apache.CHECK
+            )
+            host.run(f"{one} has no certificate", UNLIST, one.domain)
+        steps(c, haproxy.start, apache.start, php.sessions, php.pools)
+        with host.step("site.remove"):
+            host.absent(pool, f"{pool}.gone")
+            host.run("its session password goes", 'rm -f -- "$@"', *passwords)
+        steps(c, php.start)
+        _watched(c, host)
+
+
+def _asked(host: Host, one: Site, name: str) -> None:
+    """Raises Guarded unless whoever types confirms it with the domain."""
+    what = f"{one.shown}, its files, its database and its user go from {host.name}; first all is archived in {name}.*"
+    if not sys.stdin.isatty():
+        raise Guarded(what, "if that is what you want, type the same again with --yes")
+    if input(f"{what}\nType the domain to go on: ").strip() not in (one.domain, one.shown):
+        raise Guarded("nothing was touched", "")
+
+
+def leftovers(facts: Facts, sites: tuple[Site, ...]) -> tuple[Site, ...]:
+    """Sites that the host has and nobody's files name: a site's user is at home in its tree."""
+    known = {one.root for one in sites}
+    homes = {user.home: user.name for user in facts.users.values() if user.home.startswith("/var/www/")}
+    return tuple(
+        Site.model_construct(domain=home.rpartition("/")[2], owner=owner, subdomains=(), aliases=())
+        for home, owner in sorted(homes.items())
+        if home not in known
+    )
+
+
+# ---------------------------------------------------------------------- what there is
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One site of a host.
+
+    state: `served`, `suspended`, `new` (in sites/, not applied yet), `gone` (on the host, and in no file of sites/);
+    release: the ID of the one that serves; loosened: PHP settings that are looser than the default.
+    """
+
+    domain: str
+    state: str
+    release: str
+    user: str
+    names: tuple[str, ...]
+    loosened: tuple[str, ...]
+
+
+@query(name="list", help={"json": "print the same as JSON"})
+def show(c, json=False):
+    """On call: the sites of this host: state, release, user, what is looser than the default, names."""
+    host = Host.of(c)
+    rows = [
+        Row(
+            one.domain,
+            apache.state(host, one),
+            release.serving(host.facts, one),
+            one.owner,
+            one.names,
+            one.php.loosened if one.php else (),
+        )
+        for one in host.sites
+    ]
+    rows += [
+        Row(one.domain, "gone", release.serving(host.facts, one), one.owner, (one.domain,), ())
+        for one in leftovers(host.facts, host.sites)
+    ]
+    if json:
+        print(json_.dumps([asdict(row) for row in rows], indent=2))
+        return
+    widths = [max((len(getattr(row, name)) for row in rows), default=0) for name in ("domain", "user")]
+    for row in rows:
+        line = f"{row.domain:<{widths[0]}}  {row.state:<9}  {row.release or '-':<15}  {row.user:<{widths[1]}}"
+        console.print("  ".join((line, *row.loosened, *row.names[1:])).rstrip(), markup=False)
+    for row in rows:
+        if row.state == "gone":
+            console.print(
+                f"{row.domain} is in no file of sites/; for good: fab -H {host.name} site.remove {row.domain}"
+            )
+
+
+TASKS = (apply, deploy, rollback, suspend, resume, remove, show, release.releases)
