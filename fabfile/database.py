@@ -40,6 +40,20 @@ RIGHTS = (
 )
 """What an application does with its own tables. No events, which run unasked; nothing that is the whole server's."""
 
+# Debian's package does not look whether its installer made the system's tables; one that was killed meanwhile leaves a
+# server that never starts, or that nobody can log in to. The installer writes m*_upgrade_info when it is done.
+WHOLE = r"""
+data=$(mariadbd --help --verbose 2> /dev/null | awk '$1 == "datadir" { print $2 }')
+if ls "$data"/m*_upgrade_info; then exit 0; fi
+others=$(find "$data" -mindepth 1 -maxdepth 1 -type d ! -name mysql ! -name performance_schema ! -name sys \
+    ! -name test ! -name lost+found)
+[ -z "$others" ] || fail "MariaDB's own tables are not whole, and there are others: look at journalctl -u mariadb"
+say "MariaDB's own tables were not finished: make them anew"
+systemctl stop mariadb
+find "$data" -mindepth 1 ! -name lost+found -delete
+mariadb-install-db --rpm --cross-bootstrap --user=mysql --disable-log-bin --skip-test-db
+"""
+
 # Debian makes neither; a server that is older than its package may have both. A `test` with tables is somebody's.
 SECURE = r"""
 sql() { mariadb --batch --skip-column-names -e "$1"; }
@@ -171,10 +185,11 @@ def configure(c, buffer_mb=0):
 
 @task
 def install(c):
-    """T2 step 7: MariaDB, Debian's own MySQL."""
+    """T2 step 7: MariaDB, Debian's own MySQL, and its own tables whole."""
     host = Host.of(c)
     if _ours(host):
         host.packages("mariadb-server")
+        host.run("see whether MariaDB's own tables are whole", WHOLE, name="mariadb-whole", on=[UNIT])
 
 
 @task
