@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from fabfile.diagram import svg
+import pytest
+from invoke import Exit
+
+from fabfile.diagram import diagram, svg
 from fabfile.diagram.layout import lay_out
 from fabfile.model import Fleet, Site, find_fleet
 
@@ -84,3 +87,12 @@ def test_nothing_stands_outside_or_on_another() -> None:
 def test_a_name_is_shown_as_it_is_read() -> None:
 
     assert "münchen.de" in svg(Fleet().with_sites([site("xn--mnchen-3ya.de")]))
+
+
+def test_a_place_where_nothing_can_be_written_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in (tmp_path, tmp_path / "nowhere" / "x.svg"):
+        with pytest.raises(Exit) as refused:
+            diagram(None, fleet=str(ROOT / "fleet.example.yml"), to=str(place))
+
+        assert 2 == refused.value.code
+    assert "--to fleet.svg" in capsys.readouterr().err

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from fabfile.engine.pool import chosen_fleet
+from fabfile.model import Refusal
 from fabfile.status import Reading, lines, readings
 from fabfile.status.fleet import Row
 
@@ -101,3 +105,13 @@ def test_a_host_that_cannot_be_reached_is_a_row_of_its_own() -> None:
     assert ("web2", "unreachable", "-", "-", "-") == Row("web2", False, ("no route to host",)).cells
     assert ("web1", "1 fault", "3", "0.2", "9ebccbb12*") == Row("web1", True, ("x",), 3, "0.2", "9ebccbb12a").cells
     assert ("web1", "well", "60", "0.2", "9ebccbb12") == Row("web1", True, (), 60, "0.2", "9ebccbb12a", True).cells
+
+
+def test_a_fleet_without_hosts_says_what_to_type_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GATEHOUSE_FLEET", raising=False)
+
+    with pytest.raises(Refusal) as refused:
+        chosen_fleet("", "fab -H vps status")
+
+    assert "fab -H vps status" in str(refused.value)
