@@ -125,7 +125,7 @@ def secret(host: Machine) -> Iterator[None]:
 
 def banned_by(host: Machine, address: str) -> list[str]:
     answer = host.check(f"fail2ban-client banned {address}")
-    return [name for name in ("sshd", "apache-auth", "recidive") if repr(name) in answer]
+    return [name for name in ("sshd", "apache-auth", "by-hand", "recidive") if repr(name) in answer]
 
 
 # ---------------------------------------------------------------------- SSH
@@ -270,11 +270,73 @@ def test_an_address_is_told_as_banned_or_not_on_the_way(host: Machine) -> None:
     assert "is banned by sshd" in host.fab("fail2ban.ban", "203.0.113.61", "--jail", "sshd").stdout
     jails = {jail["name"]: jail for jail in json.loads(host.fab("fail2ban.status", "--json").stdout)["jails"]}
     assert {"sshd", "apache-auth", "haproxy-http-auth", "recidive"} <= set(jails)
-    assert [ban["address"] for ban in jails["sshd"]["bans"]] == ["203.0.113.61"]
+    assert "203.0.113.61" in [ban["address"] for ban in jails["sshd"]["bans"]]
     lifted = json.loads(host.fab("fail2ban.unban", "203.0.113.61", "--json").stdout)
     assert lifted["jails"] == ["sshd"]
     assert host.fab("fail2ban.unban", "not-an-address").returncode == 2
     assert host.fab("fail2ban.ban", "203.0.113.61", "--jail", "nobody").returncode == 1
+
+
+# ---------------------------------------------------------------------- by hand
+
+
+def test_unban_says_which_lines_made_the_ban_and_it_holds_over_restarts(vps: Machine) -> None:
+    address = "203.0.113.70"
+    _pretend(vps, address)
+    try:
+        assert eventually(lambda: banned_by(vps, address) == ["sshd"])
+        lifted = json.loads(vps.fab("fail2ban.unban", address, "--json").stdout)
+        assert lifted["jails"] == ["sshd"]
+        assert any("Failed password for root from 203.0.113.70" in line for line in lifted["why"])
+        for signal in ("TERM", "KILL"):
+            vps.check(f"systemctl kill --signal={signal} fail2ban; sleep 1; systemctl start fail2ban")
+            assert eventually(lambda: vps.exec("fail2ban-client ping").rc == 0)
+            time.sleep(2)  # it has read what the journal has
+            assert banned_by(vps, address) == []
+    finally:
+        vps.exec(f"fail2ban-client unban {address}")
+
+
+def test_each_ban_by_hand_has_its_own_end_and_keeps_it_over_a_restart(vps: Machine) -> None:
+    short, long = "203.0.113.71", "2001:db8::71"
+    try:
+        assert vps.fab("fail2ban.ban", long).returncode == 0
+        assert "is banned by by-hand until 2" in vps.fab("fail2ban.ban", short, "--for", "15s").stdout
+        vps.check("systemctl restart fail2ban")
+        assert eventually(lambda: _in_force(vps, "iptables", short) and _in_force(vps, "ip6tables", long))
+        jails = {jail["name"]: jail for jail in json.loads(vps.fab("fail2ban.status", "--json").stdout)["jails"]}
+        assert {ban["address"]: ban["layer"] for ban in jails["by-hand"]["bans"]} == dict.fromkeys(
+            (short, long), "iptables, every port"
+        )
+        assert eventually(lambda: not _in_force(vps, "iptables", short), 30)
+        assert banned_by(vps, short) == []
+        assert _in_force(vps, "ip6tables", long), "four weeks are not over"
+    finally:
+        done = vps.fab("fail2ban.unban", "--all")
+    assert long in done.stdout
+    assert not _in_force(vps, "ip6tables", long)
+
+
+def test_unban_clears_haproxys_count_and_rules_that_no_jail_knows(vps: Machine, stranger: Stranger) -> None:
+    attacker = Attacker(stranger)
+    address = attacker.own[4]
+    try:
+        assert attacker.fetch(vps, 4, WEB.replace("secret/", "")) == "200"
+        assert vps.fab("fail2ban.ban", "203.0.113.72", "--jail", "sshd").returncode == 0
+        vps.check(f"iptables -I f2b-sshd -s {address} -j REJECT; iptables -I INPUT -s {address} -j DROP")
+        assert attacker.fetch(vps, 4, WEB) == "000"
+        told = vps.fab("fail2ban.status")
+        assert told.returncode == 1
+        assert f"no jail knows of this rule: -A f2b-sshd -s {address}/32" in told.stdout
+        lifted = json.loads(vps.fab("fail2ban.unban", address, "--json").stdout)
+        assert len(lifted["rules"]) == 2
+        assert any("http_req_rate" in row for row in lifted["rows"])
+        assert json.loads(vps.fab("fail2ban.unban", address, "--json").stdout)["rows"] == []
+        assert attacker.fetch(vps, 4, WEB.replace("secret/", "")) == "200"
+    finally:
+        vps.exec(f"iptables -D f2b-sshd -s {address} -j REJECT; iptables -D INPUT -s {address} -j DROP")
+        vps.fab("fail2ban.unban", "203.0.113.72")
+        attacker.leave()
 
 
 def test_again_changes_nothing(host: Machine) -> None:
@@ -327,7 +389,7 @@ def test_every_daemon_with_a_login_gets_its_jail_once_it_is_installed(
     machine = bare(release)
     machine.check("apt-get update -q")
     _fab(machine, "fail2ban")
-    assert _jails(machine) == ["recidive", "sshd"]
+    assert _jails(machine) == ["by-hand", "recidive", "sshd"]
 
     _install(machine, "haproxy", "vsftpd", "dovecot-imapd", "postfix")
     cleartext = "auth_allow_cleartext = yes" if release == "trixie" else "disable_plaintext_auth = no"
@@ -343,7 +405,9 @@ def test_every_daemon_with_a_login_gets_its_jail_once_it_is_installed(
     machine.check("apt-get purge -y -q vsftpd")
     _install(machine, "proftpd-core")
     assert "fail2ban restarted" in _fab(machine, "fail2ban")
-    assert _jails(machine) == ["dovecot", "haproxy-http-auth", "postfix-sasl", "proftpd", "recidive", "sshd"]
+    assert _jails(machine) == [
+        "by-hand", "dovecot", "haproxy-http-auth", "postfix-sasl", "proftpd", "recidive", "sshd",
+    ]  # fmt: skip
     _guess(stranger, machine, "proftpd")
 
 

@@ -283,6 +283,46 @@ def test_f47_with_port_80_shut_on_the_way_the_old_one_serves(
     seen("port 80 shut: 'the CA cannot reach example.com', 1 try")
 
 
+@pytest.mark.fault("F-47")
+def test_f47_what_the_preflight_finds_hopeless_asks_nothing_of_the_ca(
+    vps: Machine, elsewhere: Stranger, lab: Lab, change: Change, door: Door, seen: Say
+) -> None:
+    """Pebble asks nobody for CAA records; Let's Encrypt does, and refuses."""
+    bad = {
+        "caa.test": r"caa\.test +CAA +CAA at caa\.test lets other-ca\.example issue; this CA goes by ca",
+        "aaaa.test": rf"aaaa\.test +AAAA +{elsewhere.ip6} answers 404 .*; it is none of this host's own",
+        "blank.test": r"blank\.test +A +DNS has no address of this name",
+    }
+    directory = change(*bad)
+    assert vps.fab(*STEPS[:-1], directory=directory).returncode == 0
+    authority = lab.authority
+    authority.set_names(authority.names | {"aaaa.test": (vps.ip, elsewhere.ip6), "blank.test": None})
+    with authority.forbidding(("caa.test", "other-ca.example")):
+        for name, pattern in bad.items():
+            done = vps.fab("cert.issue", name, directory=directory)
+            assert done.returncode == 1
+            assert re.search(pattern, done.stderr), done.stderr
+            assert f"fab -H vps cert.issue {name} --anyway" in done.stderr
+        rows = json.loads(vps.fab("cert.preflight", "aaaa.test", "--json", directory=directory).stdout)
+    assert {row["what"]: row["well"] for row in rows} == {"A": True, "AAAA": False, "CAA": True}
+    assert door.orders == []
+    shut = "INPUT -p tcp --dport 80 -j REJECT --reject-with tcp-reset"
+    vps.check(f"iptables -I {shut}")
+    try:
+        told = vps.fab("cert.preflight", "example.com")
+    finally:
+        vps.check(f"iptables -D {shut}")
+    assert told.returncode == 1
+    assert f"{vps.ip} refuses port 80: nobody listens there, or a firewall says no" in told.stdout
+
+    with authority.forbidding(("caa.test", "ca"), ("test", ";")):
+        done = vps.fab("cert.issue", "caa.test", directory=directory)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert door.orders == ["caa.test"]
+    assert served(elsewhere, vps, "caa.test") == on_disk(vps, "caa.test")
+    seen("CAA for others, AAAA elsewhere, no address: cert.issue names each, 0 orders; CAA for this CA: issued")
+
+
 # ---------------------------------------------------------------------- F-48: the order fails after the key was made
 
 
