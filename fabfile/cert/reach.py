@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ..engine import Host
 
@@ -108,12 +108,13 @@ def fetch(name: str, address: str, path: str, token: str, hops: int = HOPS, secu
         connection.close()
         raw.close()
     if response.status in (301, 302, 303, 307, 308):
-        target = urlsplit(headers.get("location", ""))
+        here = f"{'https' if secure else 'http'}://{name}{path}"
+        target = urlsplit(urljoin(here, headers.get("location", "")))
         if not hops:
             return Fetched(ours=False, text="redirects without end")
-        if target.scheme in ("http", "https") and target.hostname in (name, None):
+        if target.scheme in ("http", "https") and target.hostname == name:
             return fetch(name, address, target.path or "/", token, hops - 1, target.scheme == "https")
-        return Fetched(ours=False, text=f"redirects to {target.netloc or headers.get('location', '')}")
+        return Fetched(ours=False, text=f"redirects to {target.netloc}")
     return judged(response.status, headers, body.decode("latin-1").strip(), token)
 
 

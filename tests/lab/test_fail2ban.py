@@ -297,6 +297,7 @@ def test_unban_says_which_lines_made_the_ban_and_it_holds_over_restarts(vps: Mac
         vps.exec(f"fail2ban-client unban {address}")
 
 
+@pytest.mark.demand
 def test_each_ban_by_hand_has_its_own_end_and_keeps_it_over_a_restart(vps: Machine) -> None:
     short, long = "203.0.113.71", "2001:db8::71"
     try:
@@ -317,6 +318,7 @@ def test_each_ban_by_hand_has_its_own_end_and_keeps_it_over_a_restart(vps: Machi
     assert not _in_force(vps, "ip6tables", long)
 
 
+@pytest.mark.demand
 def test_unban_clears_haproxys_count_and_rules_that_no_jail_knows(vps: Machine, stranger: Stranger) -> None:
     attacker = Attacker(stranger)
     address = attacker.own[4]

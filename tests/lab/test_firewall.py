@@ -139,6 +139,7 @@ def test_the_drill_shuts_ssh_and_the_host_opens_it_again_while_the_sites_go_on(
     assert "0 changed" in fab(vps, "firewall").stdout
 
 
+@pytest.mark.demand
 def test_a_drill_that_finds_ssh_open_all_the_same_says_so_and_takes_it_back(vps: Machine) -> None:
     vps.check("iptables -I INPUT -p tcp --dport 22 -j ACCEPT")
     try:
