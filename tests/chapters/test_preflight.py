@@ -15,6 +15,7 @@ from invoke import Exit
 
 from fabfile import cert
 from fabfile.cert import caa, names, prospects, reach
+from fabfile.cert.answers import Finding
 from fabfile.cert.caa import Record, ancestors, refusal
 from fabfile.cert.names import Names
 from fabfile.engine import Problem
@@ -148,7 +149,7 @@ def test_redirects_are_followed_within_the_name(
     elsewhere: tuple[str, int], path: str, ours: bool, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = socket.create_connection
-    monkeypatch.setattr(reach.socket, "create_connection", lambda _place, patience: real(elsewhere, patience))
+    monkeypatch.setattr(socket, "create_connection", lambda _place, patience: real(elsewhere, patience))
     found = reach.fetch("a.test", "192.0.2.1", path, "token")
     assert (found.ours, text in found.text) == (ours, True), found
     assert ours is False or found.proxy == "Cloudflare"
@@ -168,7 +169,7 @@ def test_who_is_not_reached_is_told_apart(
     def fails(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(reach.socket, "create_connection", fails)
+    monkeypatch.setattr(socket, "create_connection", fails)
     found = reach.fetch("a.test", "192.0.2.1", "/x", "token")
     assert (found.ours, found.text, found.no_route) == (False, text, no_route)
 
@@ -225,7 +226,7 @@ def test_a_proxy_that_lets_the_challenge_through_is_no_fault() -> None:
 def test_one_site_is_ordered_at_once_when_the_preflight_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Recorded(monkeypatch, site("a.test", subdomains=()), site("b.test"))
     host.dry = False
-    well = [prospects.Finding("vps", "a.test", "A", True, "reaches this host")]
+    well = [Finding("vps", "a.test", "A", True, "reaches this host")]
     monkeypatch.setattr(prospects, "findings", lambda host, site: well)
     changes = host.after(cert.issue, domain="a.test")
     assert ["/etc/gatehouse/certs/a.test.conf"] == [each.path for each in changes if isinstance(each, PutFile)]
@@ -236,7 +237,7 @@ def test_one_site_is_ordered_at_once_when_the_preflight_is_well(monkeypatch: pyt
 def test_what_the_preflight_finds_hopeless_is_not_ordered_unless_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Recorded(monkeypatch, site("a.test", subdomains=()))
     host.dry = False
-    wrong = [prospects.Finding("vps", "a.test", "CAA", False, "CAA at test lets nobody issue")]
+    wrong = [Finding("vps", "a.test", "CAA", False, "CAA at test lets nobody issue")]
     monkeypatch.setattr(prospects, "findings", lambda host, site: wrong)
     with pytest.raises(Problem, match="nothing was asked of the CA") as told:
         host.after(cert.issue, domain="a.test")
