@@ -70,7 +70,7 @@ def test_a_mode_that_changed_is_a_change_although_git_does_not_see_it() -> None:
 def test_an_entry_that_is_not_there_is_refused_with_the_nearest() -> None:
     answer = f"unknown\nentry\t{COMMIT}\t5089ce5\t1795245328\tops\ntext\tgatehouse check by a@b"
 
-    with pytest.raises(Refusal, match="(?s)no 5089ce6.*5089ce5  2026-11-21 07:15  gatehouse check"):
+    with pytest.raises(Refusal, match=r"(?s)no 5089ce6.*5089ce5  2026-11-21 07:15  gatehouse check"):
         history.known(answer, "5089ce6")
 
 
