@@ -24,6 +24,7 @@ from .model import Refusal, Site
 
 CONFIG = "/etc/mysql/mariadb.conf.d/99-gatehouse.cnf"
 UNIT = "/etc/systemd/system/mariadb.service.d/gatehouse.conf"
+CHECK = "mariadbd --help --verbose > /dev/null"
 EMPTY = "/etc/gatehouse/empty"
 ROSTER = "/etc/gatehouse/databases"
 """A file of SQL a site; `.gone` behind it when the site has no database any more."""
@@ -175,7 +176,7 @@ def configure(c, buffer_mb=0):
     host.directory(EMPTY)
     host.template(
         CONFIG,
-        check="mariadbd --help --verbose > /dev/null",
+        check=CHECK,
         empty=EMPTY,
         buffer_mb=int(buffer_mb) or _buffer_mb(host.facts.memory_mb),
         connections=CONNECTIONS,
@@ -244,6 +245,11 @@ def _ours(host: Host) -> bool:
 def _buffer_mb(memory_mb: int) -> int:
     """An eighth of the memory as a power of two: a kernel that counts a little less memory is no reason to restart."""
     return max(16, 1 << max(memory_mb // 8, 1).bit_length() - 1)
+
+
+def take(host: Host) -> None:
+    """The roster's files as they stand are what MariaDB has, data apart."""
+    _create(host)
 
 
 def _create(host: Host, again: bool = False) -> None:

@@ -164,7 +164,7 @@ def history(c, id="", lines=20, json=False):  # noqa: A002  (the operator's word
     host = Host.of(c)
     id = entry_id(id) if id else ""  # noqa: A001
     answer = host.ask(SHOWN, id) if id else host.ask(RECENT, str(int(lines)))
-    if answer == "none":
+    if answer.strip() == "none":
         raise Guarded(f"{host.name} keeps no history of /etc yet", f"fab -H {host.name} system.history")
     found = known(answer, id)
     if id:

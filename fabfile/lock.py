@@ -50,7 +50,11 @@ BREAK = (
 told=$1 me=$2 patience=$3
 [ "$first" = "$told" ] || { echo gone; exit; }
 logger -t gatehouse "lock.break by $me: ends the run of $(cut -f2- /run/gatehouse.holder) (process $first)"
-working() { for pid in $(pgrep -P "$first"); do [ "$(readlink "/proc/$pid/cwd")" != "$box" ] || echo "$pid"; done; }
+working() {
+    for pid in $(pgrep -P "$first"); do
+        case $(readlink "/proc/$pid/cwd") in /run/gatehouse.????????*) echo "$pid" ;; esac
+    done
+}
 free() { [ -z "$(holders)" ]; }
 wait_for() {    # SECONDS COMMAND...
     end=$(($(date +%s) + $1))
@@ -68,7 +72,7 @@ if [ -n "$box" ] && [ -n "$(working)" ]; then
         kill -TERM $all
         wait_for 10 done_working || kill -KILL $all
     fi
-    wait_for 3 free    # the operator's end has heard of it, writes its own history and goes
+    wait_for 3 free || wait_for 20 done_working    # the operator's end has heard of it, and writes its own history
 fi
 if ! free; then
     kill -TERM $(holders)
@@ -134,7 +138,7 @@ def break_(c, yes=False, wait=60, json=False):
     )
     began = time.monotonic()
     me = host.visit.me.partition(" since ")[0]
-    how = host.ask(BREAK, str(holder.process), me, str(int(wait)))
+    how = host.ask(BREAK, str(holder.process), me, str(int(wait))).strip()
     if not how:
         raise StepFailed(
             f"the lock of {host.name} is still held", f"look at it on the host: ps -fp {holder.process}", told(holder)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import apache, fail2ban, haproxy, php, sshd, system, varnish
+from . import apache, cert, database, fail2ban, haproxy, php, selinux, sshd, system, varnish
 from .engine import Facts, Guarded, Host, console, flow, steps
 from .engine.access import UNIT
 from .engine.asking import agreed
@@ -137,6 +137,7 @@ def keepers(host: Host) -> tuple[Keeper, ...]:
         Keeper(("/etc/haproxy/", haproxy.UNIT), haproxy.CHECK, haproxy.start),
         Keeper(("/etc/varnish/", varnish.UNIT), varnish.CHECK, varnish.start),
         Keeper((php.FPM.format(php=fpm) + "/", php.UNIT.format(php=fpm)), f"php-fpm{fpm} -t", php.start),
+        Keeper(("/etc/mysql/", database.UNIT), database.CHECK, database.start),
         Keeper((apache.ROOT + "/", apache.UNIT), apache.CHECK, apache.start),
         Keeper((fail2ban.ROOT + "/", fail2ban.UNIT), fail2ban.CHECK, fail2ban.start),
     )
@@ -192,7 +193,7 @@ def undo(c, id="", yes=False, anyway=False, json=False):  # noqa: A002  (the ope
 
 def read(answer: str, typed: str, host: Host) -> Plan:
     """What PLAN prints.  Raises Guarded where there is nothing to take back, Refusal for an entry that is not there."""
-    if answer == "none" or not answer:
+    if answer.strip() in ("", "none"):
         raise Guarded(f"the history of {host.name} has no run of Gatehouse yet", f"fab -H {host.name} history")
     plan = Plan(known(answer, typed)[0])
     lines = [line.partition("\t")[::2] for line in answer.splitlines()]
@@ -210,7 +211,7 @@ def read(answer: str, typed: str, host: Host) -> Plan:
     paths = {path for path, _ in changed}
     theirs = sorted({path for path, _ in _touched(lines, "way")} - ours - ACCOUNTS - OWN & paths)
     for path, (modes, blobs) in changed:
-        if path not in ACCOUNTS | OWN and path not in theirs:
+        if path not in ACCOUNTS | OWN and path not in theirs and not _certified(path, modes):
             rights = (sides[side].get(path, {}) for side in sides)
             plan.pieces.append(Piece(path, *map(_state, modes, blobs, rights)))
     plan.pieces += _directories(sides, paths)
@@ -220,6 +221,11 @@ def read(answer: str, typed: str, host: Host) -> Plan:
     if paths & ACCOUNTS:
         plan.stays.append("users and groups")
     return plan
+
+
+def _certified(path: str, modes: list[str]) -> bool:
+    """Whether it says what a certificate that stays was ordered for: with the former word, it would not be renewed."""
+    return path.startswith(cert.REQUESTS) and path.endswith(".issued") and "000000" not in modes
 
 
 def _changed(rest: str) -> tuple[str, tuple[list[str], list[str]]]:
@@ -409,6 +415,12 @@ def _load_others(host: Host, paths: set[str]) -> None:
         host.run("systemd reads its units", "systemctl daemon-reload")
     if any(path.startswith((php.SESSIONS, php.REDIS_UNIT)) for path in paths):
         php.keep_sessions(host)
+    if any(path.startswith(database.ROSTER) for path in paths):
+        database.take(host)
+    if selinux.COMMAND_LINE in paths:
+        host.run("tell GRUB", "update-grub")
+    if selinux.CONFIG in paths:
+        host.note("SELinux keeps its mode until the next boot: selinux.permissive, selinux.enforce")
     if system.SYSCTL in paths:
         system.load_kernel(host)
     if "/etc/hostname" in paths:
