@@ -64,6 +64,7 @@ wait_for() {    # SECONDS COMMAND...
 done_working() { [ -z "$(working)" ]; }
 family() { for pid in "$@"; do echo "$pid"; family $(pgrep -P "$pid"); done; }
 how=softly
+printf %s "$first" > /run/gatehouse.broken
 if [ -n "$box" ] && [ -n "$(working)" ]; then
     : > "$box/stop"
     if ! wait_for "$patience" done_working; then
@@ -72,12 +73,13 @@ if [ -n "$box" ] && [ -n "$(working)" ]; then
         kill -TERM $all
         wait_for 10 done_working || kill -KILL $all
     fi
-    wait_for 3 free || wait_for 20 done_working    # the operator's end has heard of it, and writes its own history
+    wait_for 5 free    # the operator's end hears of it and goes, unless it sleeps
 fi
 if ! free; then
     kill -TERM $(holders)
     wait_for 5 free || { kill -KILL $(holders); wait_for 5 free; }
 fi
+rm -f /run/gatehouse.broken
 free && echo "$how"
 """
 )

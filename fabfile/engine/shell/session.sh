@@ -2,7 +2,8 @@
 # Each request is a line "SIZE MODE WHO" and a gzipped tar of SIZE bytes that holds a program named `run`.
 # MODE `change` wants the host's lock, which this shell then holds until the operator's connection ends.
 # Every other line is a sign of life. A minute without one: the line is dead, however long TCP would wait for it.
-# `stop`, or the end of the line, lets the program that runs finish its operation and begin no other.
+# `stop`, or the end of the line, lets the program that runs finish its operation and begin no other.  So does who breaks
+# the lock (lock.break): /run/gatehouse.broken then names this shell, and no program begins an operation any more.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
 export PATH LC_ALL
 umask 077
@@ -30,6 +31,7 @@ lock() {
     flock -n 9 || return
     [ -z "$mine" ] || return 0
     mine=yes
+    rm -f /run/gatehouse.broken
     find /run -maxdepth 1 -type d -user root -name 'gatehouse.????????' ! -newermt '1 minute ago' \
         -exec flock -n '{}' rm -rf '{}' ';'
 }
@@ -52,6 +54,7 @@ while line=$(heard); do
         code=3
     else
         [ "$mode" != change ] || printf '%s\t%s' $$ "$who" > /run/gatehouse.holder
+        [ "$(cat /run/gatehouse.broken 2> /dev/null)" != $$ ] || : > "$box/stop"
         listen <&4 > /dev/null 9>&- &
         ear=$!
         (cd "$box" && box=$box exec sh ./run "$1") < /dev/null 4<&- 9>&-

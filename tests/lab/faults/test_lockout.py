@@ -188,6 +188,25 @@ def test_f60_a_reboot_before_the_proof_takes_it_back_as_well(vps: Machine, seen:
     seen("rebooted before the proof: in at once")
 
 
+@pytest.mark.demand
+@pytest.mark.fault("F-60")
+@pytest.mark.parametrize("taken_up", ["at boot", "by the next run"])
+def test_f60_a_way_back_that_was_cut_off_is_taken_up_again(vps: Machine, seen: Seen, taken_up: str) -> None:
+    """The host went down after the way back had begun, and before it had done anything."""
+    with as_before(vps):
+        with begun(vps, "AllowUsers for somebody else", 600):
+            wait_until(lambda: "somebody" in vps.check("sshd -T | grep -i allowusers || :"), 30, 0.1)
+        vps.check(f"systemctl stop gatehouse-revert.timer; mv {REVERT} {REVERT}.begun")
+        if taken_up == "at boot":
+            vps.restart()
+        else:
+            vps.check(f"sed -i /AllowUsers/d {DROPIN}; systemctl restart ssh")  # somebody at the console
+            assert 0 == vps.fab("sshd").returncode
+        assert gets_in(vps)
+        vps.check(f"! ls {REVERT}*")
+    seen(f"cut off in the middle of the way back: taken up {taken_up}")
+
+
 @pytest.mark.fault("F-60")
 def test_f57_f60_the_way_back_works_after_many_restarts(vps: Machine) -> None:
     """A run that is killed and typed again, and again, restarts sshd more often than systemd likes."""
