@@ -183,14 +183,14 @@ def test_an_undo_of_a_site_that_was_added_stops_serving_it_and_touches_no_other(
             vps.exec(FORGET + "; etckeeper commit forget")
 
 
-ACCOUNTS = re.compile(r"/etc/(passwd|group|g?shadow|sub[ug]id)-?")
+ACCOUNTS = re.compile(r"/etc/(passwd|group|g?shadow|sub[ug]id)-?|/etc/lego/.*")
 STAYS = {
     "/etc/gatehouse/secrets/php/undone-test.conf",
     "/etc/gatehouse/secrets/sessions/undone-test",
     "/etc/haproxy/certs/undone.test.pem",
 }
 FORGET = (
-    "userdel undone-test; rm -rf /var/www/undone.test /etc/haproxy/certs/undone.test.pem; "
+    "userdel undone-test; rm -rf /var/www/undone.test /etc/haproxy/certs/undone.test.pem /etc/lego/certificates/undone.*; "
     "rm -f /etc/apache2/vhost.d/undone.test.conf* /etc/php/*/fpm/pool.d/undone.test.conf* /etc/gatehouse/certs/undone.*"
 )
 
