@@ -83,7 +83,7 @@ def answers(machine: Machine, stranger: Stranger) -> str:
 
 
 def cache(machine: Machine, stranger: Stranger) -> str:
-    page = stranger.curl("-o", "/dev/null", "-w", "%{http_code}", "https://example.com/", to=machine).out
+    page = stranger.curl("-k", "-o", "/dev/null", "-w", "%{http_code}", "https://example.com/", to=machine).out
     words = machine.check("tr '\\0' ' ' < /proc/$(pgrep -o varnishd)/cmdline")
     return f"{page} {re.findall('malloc,[0-9]+m', words)}"
 
@@ -217,7 +217,7 @@ def test_an_undo_gives_a_pool_its_former_limits(
     vps.check(f"cat > {script}", stdin="<?= ini_get('memory_limit');", user="kiosk-co-test")
 
     def limit() -> str:
-        return stranger.curl(f"https://kiosk.co.test/limit.php?{time.time()}", to=vps).out
+        return stranger.curl("-k", f"https://kiosk.co.test/limit.php?{time.time()}", to=vps).out
 
     with put_back(vps):
         try:
