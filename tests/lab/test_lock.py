@@ -119,6 +119,7 @@ def test_a_run_at_work_finishes_its_operation_and_begins_no_other(vps: Machine) 
         assert "broken off: its lock was broken by " in entry["end"]
 
 
+@pytest.mark.demand
 def test_a_run_that_does_not_finish_is_ended_hard(vps: Machine) -> None:
     with held(vps, LONG):
         time.sleep(1)
