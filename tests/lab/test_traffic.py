@@ -216,6 +216,32 @@ def test_bad_input_changes_nothing(pair: Pair, words: tuple[str, ...], said: str
     assert as_set(pair) == before
 
 
+@pytest.mark.demand
+def test_what_began_before_a_reload_is_waited_for_as_well(pair: Pair, stranger: Stranger) -> None:
+    as_the_site(pair.second, f"head -c 1500000 /dev/urandom > {ROOM}/slow.bin")
+    try:
+        told(pair, f"set server varnish/{pair.front.name} state maint")
+        url = f"https://example.com/slow.bin?{time.monotonic_ns()}"
+        fetch = (
+            f"curl -s --limit-rate 250k -o /dev/null -w '%{{size_download}}' --connect-to ::{pair.front.ip}: '{url}'"
+        )
+        stranger.check(f"({fetch} > /tmp/slow) > /dev/null 2>&1 &")
+        time.sleep(1)
+        pair.front.check("systemctl reload haproxy")
+        told(pair, f"set server varnish/{pair.front.name} state ready")
+        early = pair.fab("haproxy.maintenance", pair.second.name, "--wait", "0")
+        assert (early.returncode, f"still under way to {pair.second.name} after 0 s: 1" in early.stdout) == (1, True)
+        late = pair.fab("haproxy.maintenance", pair.second.name)
+        assert (late.returncode, f"under way to {pair.second.name}: 1\n" in late.stdout) == (0, True), late.stdout
+        assert (
+            stranger.check("for i in $(seq 100); do [ -s /tmp/slow ] && break; sleep 0.1; done; cat /tmp/slow")
+            == "1500000"
+        )
+    finally:
+        stranger.exec("rm -f /tmp/slow")
+        pair.second.exec(f"rm -f {ROOM}/slow.bin")
+
+
 # ---------------------------------------------------------------------- under load
 
 
