@@ -255,6 +255,19 @@ def test_the_layer_that_is_down_is_named(vps: Machine, unit: str, name: str, sai
     assert "fab -H vps bootstrap" == answer["next"]
 
 
+def test_a_site_that_rests_is_told_with_the_way_back(vps: Machine) -> None:
+    assert 0 == vps.fab("site.suspend", "kiosk.co.test").returncode
+    try:
+        answer = told(vps, "https://shop.kiosk.co.test/")
+    finally:
+        resumed = vps.fab("site.resume", "kiosk.co.test")
+
+    assert resumed.returncode == 0, resumed.stderr
+    assert answer["status"] == 503
+    assert layer(answer, "vhost")["text"] == "kiosk.co.test is suspended"
+    assert answer["next"] == "fab -H vps site.resume kiosk.co.test"
+
+
 def test_a_name_that_leads_elsewhere_is_told(lab: Lab, vps: Machine, vps12: Machine) -> None:
     answer = told(vps12, f"https://{SITE}/")
 
