@@ -27,7 +27,7 @@ each() { sed "s/^/$1\t/"; }
     : "${address:=127.0.0.1}"
     say addresses "$addresses"
     say zone "$(date +%z)"
-    say resolved "$(getent ahosts "$name" | awk '!seen[$1]++ { printf "%s ", $1 }')"
+    say resolved "$(timeout 5 getent ahosts "$name" | awk '!seen[$1]++ { printf "%s ", $1 }')"
     for unit in haproxy varnish apache2 $(systemctl list-units --all --plain --no-legend 'php*-fpm.service' |
             awk '{ print $1 }'); do
         say unit "${unit%.service} $(systemctl is-active "$unit")"

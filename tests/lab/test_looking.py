@@ -238,14 +238,16 @@ def test_what_php_died_of_stands_below(vps: Machine, place: Corner) -> None:
         ("haproxy", "haproxy", "it is inactive"),
         pytest.param("varnish", "haproxy", "down: varnish/varnish", marks=pytest.mark.demand),
         ("apache2", "varnish", "Apache gave no answer"),
+        ("php8.4-fpm", "php", "php8.4-fpm is inactive"),
     ],
 )
-def test_the_layer_that_is_down_is_named(vps: Machine, unit: str, name: str, said: str) -> None:
+def test_the_layer_that_is_down_is_named(vps: Machine, place: Corner, unit: str, name: str, said: str) -> None:
+    place.put("page.php", "up")
     vps.check(f"systemctl stop {unit}")
     try:
         if unit == "varnish":
             time.sleep(6)  # five checks of HAProxy's
-        answer = told(vps, f"https://{SITE}/{unit}-is-down.php")
+        answer = told(vps, f"https://{SITE}/{place.name}/page.php")
     finally:
         vps.check(f"systemctl start {unit}")
 
@@ -269,7 +271,8 @@ def test_a_site_that_rests_is_told_with_the_way_back(vps: Machine) -> None:
 
 
 def test_a_name_that_leads_elsewhere_is_told(lab: Lab, vps: Machine, vps12: Machine) -> None:
-    answer = told(vps12, f"https://{SITE}/")
+    with lab.pointing(vps):
+        answer = told(vps12, f"https://{SITE}/")
 
     assert layer(answer, "dns")["bad"]
     assert f"{vps.ip}" in layer(answer, "dns")["text"]
