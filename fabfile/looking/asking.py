@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..engine import Host
 from ..model import Site
 
 HEAD = r"""
@@ -42,18 +43,17 @@ case $until in -*) until=$((now + until)) ;; '') until=$((now + 1)) ;; esac
 LINES = (
     HEAD
     + r"""
-owner=$4 lines=$5 front=$6 back=$7
+owner=$4 lines=$5 front=$6 back=$7 behind=$8
 {
     printf 'now\t%s\nsince\t%s\nuntil\t%s\nzone\t%s\n' "$now" "$since" "$until" "$(date +%z)"
     : > "$box/ids"
-    if [ -S /run/haproxy/admin.sock ]; then
+    if [ -z "$behind" ]; then
         journal | head -n 1 | sed 's/^\([0-9]*\).*/begins\t\1/'
         journal -r --since "@$since" --until "@$until" | grep -aEm "$((lines + 1))" -e "$front" > "$box/front"
         as haproxy < "$box/front"
         awk '{ split($16, part, /[|}]/) } part[2] != "" { print part[2] }' "$box/front" > "$box/ids"
         [ ! -s "$box/ids" ] || mine access_log | grep -aFf "$box/ids" | as apache
     else
-        echo behind
         mine access_log | within | grep -aE -e "$back" | tail -n "$((lines + 1))" | as apache
     fi
     {
@@ -85,7 +85,7 @@ tr -d '\000' < "$box/said" >&2
 )
 
 FOLLOW = r"""
-owner=$1 root=$2 front=$3
+owner=$1 root=$2 front=$3 behind=$4
 pids=
 # Each source is a program of its own, which can be ended; what it prints becomes records.
 source() {
@@ -98,11 +98,9 @@ source() {
 records() { while IFS= read -r line; do printf '%s\t%s\0' "$1" "$line"; done; }
 trap 'kill $pids' EXIT
 printf 'zone\t%s\0' "$(date +%z)"
-if [ -S /run/haproxy/admin.sock ]; then
+if [ -z "$behind" ]; then
     source haproxy journalctl -q -f -n 0 -o short-unix _SYSTEMD_UNIT=haproxy.service SYSLOG_FACILITY=16
     grep --line-buffered -aE -e "$front" < "$box/haproxy" | records haproxy &
-else
-    printf 'behind\t\0'
 fi
 source apache tail -n 0 -F "$root/log/access_log"
 records apache < "$box/apache" &
@@ -116,6 +114,11 @@ until [ -e "$box/stop" ]; do
     printf 'tick\t\0' || break
 done
 """
+
+
+def behind(host: Host) -> bool:
+    """Whether visitors come to this web server through another host's HAProxy, so that Apache's log is the first."""
+    return "edge" not in host.fleet.roles(host.name)
 
 
 def front(site: Site, statuses: Sequence[str] = (), number: str = "") -> str:

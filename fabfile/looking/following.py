@@ -26,7 +26,7 @@ class Following:
 
     def __init__(self, host: Host, site: Site, wanted: Wanted, json: bool) -> None:
         self.host, self.site, self.wanted, self.json = host, site, wanted, json
-        self.zone, self.behind = "+0000", False
+        self.zone, self.behind = "+0000", asking.behind(host)
         self.fronts: list[tuple[float, Passed]] = []
         self.backs: list[tuple[float, Served]] = []
         self.faults: list[tuple[float, Fault]] = []
@@ -34,15 +34,13 @@ class Following:
     def run(self) -> None:
         """Until Ctrl-C, which is how it ends: exit code 0."""
         front = asking.front(self.site, self.wanted.statuses, self.wanted.number)
-        self.host.follow(asking.FOLLOW, self.hear, self.site.owner, self.site.root, front)
+        self.host.follow(asking.FOLLOW, self.hear, self.site.owner, self.site.root, front, "yes" * self.behind)
 
     def hear(self, kind: str, text: str) -> None:
         """Take one record in, and show what is due."""
         now = time.monotonic()
         if kind == "zone":
             self.zone = text
-        elif kind == "behind":
-            self.behind = True
         elif kind == "haproxy" and (front := passed(text)):
             self.fronts.append((now, front))
         elif kind == "apache" and (back := served(text)):

@@ -49,7 +49,7 @@ class Wanted:
 class Gathered:
     """What a host said of a site's requests."""
 
-    def __init__(self, answer: str) -> None:
+    def __init__(self, answer: str, behind: bool = False) -> None:
         kinds: dict[str, list[str]] = {}
         for line in answer.split("\n"):
             kind, _, text = line.partition("\t")
@@ -57,7 +57,7 @@ class Gathered:
         value = {kind: texts[0] for kind, texts in kinds.items()}
         self.since, self.until = int(value["since"]), int(value["until"])
         self.begins = int(value.get("begins") or 0)
-        self.behind = "behind" in kinds
+        self.behind = behind
         fronts = [front for text in kinds.get("haproxy", ()) if (front := passed(text))]
         backs = [back for text in kinds.get("apache", ()) if (back := served(text))]
         faults = [fault for text in kinds.get("error", ()) if (fault := error(text, value["zone"]))]
@@ -81,5 +81,8 @@ def gathered(host: Host, site: Site, since: str, until: str, wanted: Wanted, lin
     """One round trip: the site's lines of that time, at most so many requests."""
     # What is to be looked for in faults as well cannot be chosen on the host.
     most = MOST if wanted.text else lines
+    behind = asking.behind(host)
     words = (asking.front(site, wanted.statuses, wanted.number), asking.back(wanted.statuses, wanted.number))
-    return Gathered(host.ask(asking.LINES, since, until, site.root, site.owner, str(most), *words))
+    return Gathered(
+        host.ask(asking.LINES, since, until, site.root, site.owner, str(most), *words, "yes" * behind), behind
+    )
