@@ -21,6 +21,7 @@ RULES = {
     421: "HAProxy does not know this name yet",
     429: "this client sends too much (fab --help haproxy.configure)",
     431: "its headers are too large",
+    503: "the site is suspended",
 }
 
 

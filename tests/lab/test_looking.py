@@ -257,6 +257,7 @@ def test_the_layer_that_is_down_is_named(vps: Machine, place: Corner, unit: str,
     assert "fab -H vps bootstrap" == answer["next"]
 
 
+@pytest.mark.demand
 def test_a_site_that_rests_is_told_with_the_way_back(vps: Machine) -> None:
     assert 0 == vps.fab("site.suspend", "kiosk.co.test").returncode
     try:
