@@ -106,7 +106,7 @@ class Plan:
     """What an entry changed, and how things are now.
 
     contents: of former files, by git's name; blobs: git's name of what files hold now, by path; since: the last commit
-    that touched a path later; stays: what cannot be taken back.
+    that touched a path later; stays: what cannot be taken back; users: the former ones.
     """
 
     entry: Entry
@@ -115,6 +115,7 @@ class Plan:
     blobs: dict[str, str] = field(default_factory=dict)
     since: dict[str, str] = field(default_factory=dict)
     stays: list[str] = field(default_factory=list)
+    users: list[str] = field(default_factory=list)
 
     def content(self, state: State) -> bytes:
         """What a former file held; for a link, where it pointed."""
@@ -167,7 +168,7 @@ def undo(c, id="", yes=False, anyway=False, json=False):  # noqa: A002  (the ope
     name = f"undo {entry.id}"
     if host.report:
         host.report.run = name
-    pieces = [piece for piece in plan.pieces if not _stands(piece.before, piece, plan, host.facts)]
+    pieces = [piece for piece in plan.pieces if _differs(piece, plan, host.facts)]
     if not anyway:
         _guard(host, plan, pieces)
     _possible(host, pieces, plan)
@@ -220,6 +221,8 @@ def read(answer: str, typed: str, host: Host) -> Plan:
         plan.stays.append(f"what packages brought: {theirs[0]}" + (f" and {len(theirs) - 1} more" * (len(theirs) > 1)))
     if paths & ACCOUNTS:
         plan.stays.append("users and groups")
+    for blob in (blobs[0] for path, (_, blobs) in changed if path == "/etc/passwd"):
+        plan.users = [line.partition(":")[0] for line in plan.contents[blob].decode().splitlines()]
     return plan
 
 
@@ -300,6 +303,13 @@ def _stands(state: State | None, piece: Piece, plan: Plan, facts: Facts) -> bool
     return state.stands(facts, piece.path, plan.blobs) if state else piece.path not in facts.files
 
 
+def _differs(piece: Piece, plan: Plan, facts: Facts) -> bool:
+    """Whether there is something to take back.  A directory in whose place is something else is somebody's business."""
+    now = facts.files.get(piece.path)
+    strange = now and now.kind != "d" and "d" in {state.kind for state in (piece.before, piece.after) if state}
+    return not strange and not _stands(piece.before, piece, plan, facts)
+
+
 def _guard(host: Host, plan: Plan, pieces: list[Piece]) -> None:
     """Raises Guarded for what would hit somebody else's work, or leave packages with what they came with."""
     again = f"fab -H {host.name} undo {plan.entry.id} --anyway"
@@ -328,12 +338,14 @@ def _who(since: str) -> str:
 
 def _possible(host: Host, pieces: Iterable[Piece], plan: Plan) -> None:
     """Raises Guarded for what no file can bring back."""
+    pieces = list(pieces)
+    owners = {*plan.users, *(piece.before.owner for piece in pieces if piece.before)}
+    if pieces and (gone := sorted(owners - host.facts.users.keys())):
+        raise Guarded(
+            f"{plan.entry.id} was before the user {gone[0]} went with all it had, which no file brings back",
+            f"fab -H {host.name} bootstrap  (makes what sites/ describes anew)",
+        )
     for piece in pieces:
-        if piece.before and piece.before.owner not in host.facts.users:
-            raise Guarded(
-                f"{piece.path} belonged to the user {piece.before.owner}, which is gone with all it had",
-                f"fab -H {host.name} bootstrap  (makes what sites/ describes anew)",
-            )
         if piece.path in RULES.values() and piece.before is None:
             raise Guarded(
                 f"before {plan.entry.id} {host.name} had no rules at all: it would be open to the world",

@@ -187,7 +187,7 @@ def test_a_run_that_installed_packages_is_taken_back_only_by_who_wants_it_all_th
 
 @pytest.mark.parametrize(
     ("owner", "path", "said"),
-    [("gone", "one", "belonged to the user gone"), ("root", "iptables/rules.v4", "open to the world")],
+    [("gone", "one", "before the user gone went with all it had"), ("root", "iptables/rules.v4", "open to the world")],
 )
 def test_what_cannot_be_brought_back_is_said(
     monkeypatch: pytest.MonkeyPatch, owner: str, path: str, said: str
@@ -197,6 +197,20 @@ def test_what_cannot_be_brought_back_is_said(
     plan = undo.read(answer(f"raw\t:{before} {blob(IS)} M\t{path}", f"before\tchown '{owner}' '{path}'"), "", host)
 
     with pytest.raises(Guarded, match=said):
+        undo._possible(host, plan.pieces, plan)
+
+
+def test_a_site_that_was_removed_does_not_come_back_by_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    former = b"root:x:0:0::/root:/bin/sh\nshop:x:990:990::/var/www/shop:/bin/false\n"
+    text = answer(
+        f"raw\t:100644 100644 {blob(former)} {blob(IS)} M\tpasswd",
+        f"raw\t:100644 000000 {blob(WAS)} {NONE} D\tapache2/vhost.d/shop.conf",
+        contents=(former, WAS),
+    )
+    host = a_host(monkeypatch)
+    plan = undo.read(text, "", host)
+
+    with pytest.raises(Guarded, match="before the user shop went"):
         undo._possible(host, plan.pieces, plan)
 
 
