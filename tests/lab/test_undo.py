@@ -269,6 +269,38 @@ def test_what_somebody_broke_by_hand_in_between_is_named_and_not_gone_over(vps: 
         done(vps.fab("check"))
 
 
+WORN = """
+rm /etc/sysctl.d/60-gatehouse.conf
+rm -r /etc/systemd/coredump.conf.d
+rm /etc/apache2/mods-enabled/expires.load
+chmod 0666 /etc/php/8.4/fpm/pool.d/kiosk.co.test.conf
+chown games:games /etc/haproxy/hosts.map
+chmod 0750 /etc/cron.d
+ln -sf ../conf-available/charset.conf /etc/apache2/conf-enabled/charset.conf
+systemctl -q disable fail2ban
+"""
+
+
+@pytest.mark.demand
+def test_what_a_bootstrap_put_right_is_exactly_as_wrong_again(vps: Machine, stranger: Stranger) -> None:
+    """Modes, owners, links, directories, what was missing and what was too much; and who starts at boot."""
+    with put_back(vps):
+        vps.check(WORN)
+        worn = tree(vps)
+        done(vps.fab("bootstrap"))
+        done(vps.fab("check"))
+
+        told = done(vps.fab("undo", "--yes"))
+
+        after = tree(vps)
+        assert {} == {path: (worn.get(path), after.get(path)) for path in worn.keys() | after.keys()
+                      if worn.get(path) != after.get(path)}, told  # fmt: skip
+        assert "disabled" == vps.exec("systemctl is-enabled fail2ban").out.strip()
+        assert "active" == vps.check("systemctl is-active fail2ban").strip()
+        assert "200" == page(vps, stranger, "kiosk.co.test")
+        assert 2 == vps.fab("check").returncode
+
+
 @pytest.mark.demand
 def test_an_entry_that_is_not_there_is_refused_with_the_nearest(vps: Machine) -> None:
     real = last_run(vps)
