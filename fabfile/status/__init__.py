@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_
 import textwrap
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -12,6 +13,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from ..engine import Host, console, query
+from ..engine.known import skew
+from ..engine.mark import Mark, read
 
 FULL = 90
 """Percent of a disk, of its inodes, or of memory from which on it is a fault."""
@@ -28,6 +31,8 @@ VALUE_MAX = 30
 # One script for all layers, each line "KEY<TAB>VALUE"; what is not installed says nothing.
 QUESTION = r"""
 say() { printf '%s\t%s\n' "$1" "$2"; }
+say clock "$(date +%s)"
+sed 's/^/mark\t/' /var/lib/gatehouse/mark 2> /dev/null
 # The slow ones run side by side, each into a file of its own.
 apt-get -s -qq dist-upgrade > "$box/updates" 2> /dev/null &
 [ ! -x /usr/local/sbin/gatehouse-renew ] || gatehouse-renew --list > "$box/certificates" 2> /dev/null &
@@ -45,7 +50,7 @@ for unit in $(systemctl list-units --failed --plain --no-legend | awk '{ print $
 ss -Hltn | awk '{ print $4 }' | sort -u | while read -r local; do say listens "$local"; done
 iptables -S INPUT 2> /dev/null | grep -q '^-P INPUT DROP' && say 'policy IPv4' DROP || say 'policy IPv4' ACCEPT
 ip6tables -S INPUT 2> /dev/null | grep -q '^-P INPUT DROP' && say 'policy IPv6' DROP || say 'policy IPv6' ACCEPT
-sshd -T 2> /dev/null | awk '$1 == "passwordauthentication" { print "logins\t" $2 }'
+sshd -T 2> /dev/null | awk '$1 == "passwordauthentication" { print "logins\t" $2 } $1 == "port" { print "ssh\t" $2 }'
 visudo -cq > /dev/null 2>&1 || say sudoers broken
 grep -hsE '^[^#]*NOPASSWD' /etc/sudoers /etc/sudoers.d/* | while read -r who rule; do say "sudo $who" "$rule"; done
 wait
@@ -200,11 +205,12 @@ JUDGES: dict[str, Callable[[str, str], Reading]] = {
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """A host's readings; the least days that a certificate of its has left; its load of the last minute."""
+    """A host's readings; and of a fleet's table: the least days of a certificate, the load, what it was made with."""
 
     readings: tuple[Reading, ...]
     days: int | None
     load: str
+    made: Mark
 
     @property
     def faults(self) -> list[Reading]:
@@ -213,17 +219,19 @@ class Screen:
 
 
 def looked(host: Host) -> Screen:
-    """Two round trips: the look, and the question.  Raises the engine's Problems."""
+    """One round trip.  Raises the engine's Problems."""
+    asked = time.time()
     answer = host.ask(QUESTION)
-    # Varnish of a web server behind an edge; the firewall lets edges in alone.
-    private = (8081,) if host.fleet.edges_of(host.name) else ()
-    found = list(readings(answer, (*host.facts.ssh_ports, *private), {site.owner for site in host.sites}))
-    if host.skew:
-        found.append(Reading("clock", "host", f"{host.skew:+d} s", "it differs from yours: one of the two is wrong"))
-    said = [line.split("\t") for line in answer.splitlines()]
-    left = [int(day) for key, *rest in said if key == "certificate" for day in rest[1:3] if day.lstrip("-").isdecimal()]
-    load = next((rest[0].split()[0] for key, *rest in said if key == "load"), "")
-    return Screen(tuple(found), min(left, default=None), load)
+    said: dict[str, list[str]] = {}
+    for key, _, value in (line.partition("\t") for line in answer.splitlines()):
+        said.setdefault(key, []).append(value)
+    ports = {host.visit.connection.port, *map(int, said.get("ssh", ()))}
+    found = list(readings(answer, tuple(ports), {site.owner for site in host.sites}))
+    if ahead := skew(int(said["clock"][0]), asked, time.time()):
+        found.append(Reading("clock", "host", f"{ahead:+d} s", "it differs from yours: one of the two is wrong"))
+    left = [day for line in said.get("certificate", ()) for day in line.split("\t")[1:3]]
+    days = min((int(day) for day in left if day.lstrip("-").isdecimal()), default=None)
+    return Screen(tuple(found), days, said["load"][0].split()[0], read(said.get("mark", ())))
 
 
 def lines(found: Sequence[Reading], width: int) -> Iterator[Text]:

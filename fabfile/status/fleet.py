@@ -64,7 +64,7 @@ def status(_c: Context, fleet: str = "", json: bool = False) -> None:
 def row(host: Host, ours: mark.Commit | None) -> Row:
     """What `status` finds there, in one line.  Raises the engine's Problems."""
     screen = looked(host)
-    made = mark.read(host.facts.mark).trees.get("runbook")
+    made = screen.made.trees.get("runbook")
     faults = tuple(f"{one.layer} {one.name}: {one.fault}" for one in screen.faults)
     return Row(
         host.name, True, faults, screen.days, screen.load, made.name if made else "", bool(made) and made == ours
