@@ -48,7 +48,7 @@ engine_answers() { .venv/bin/python -c 'import docker; docker.from_env().ping()'
 
 # A Docker Engine: the one that answers, else Debian's; then `started` is set, and .lab/engine says how to stop it.
 engine() {
-    debian mmdebstrap debian-archive-keyring
+    debian mmdebstrap debian-archive-keyring rsync openssh-client
     # mmdebstrap uses the mirrors of this machine's apt, and which is whose stands in apt's lists.
     ls /var/lib/apt/lists/*Release >/dev/null 2>&1 || apt-get update -qq
     engine_answers && return

@@ -23,9 +23,12 @@ NEIGHBOURS = "example.com/", "kiosk.co.test/"
 BROKEN = "<?php\nnobody_made_this();\n"
 
 
-@pytest.fixture(scope="module")
-def made(lab: Lab, vps: Machine, stranger: Stranger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    with opened(lab, vps, stranger, tmp_path_factory.mktemp("shop")) as shop:
+@pytest.fixture(scope="module", params=["vps", pytest.param("vps12", marks=pytest.mark.demand)])
+def made(
+    request: pytest.FixtureRequest, lab: Lab, stranger: Stranger, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shop]:
+    host: Machine = request.getfixturevalue(request.param)
+    with lab.pointing(host), opened(lab, host, stranger, tmp_path_factory.mktemp("shop")) as shop:
         yield shop
 
 
@@ -107,7 +110,7 @@ def test_a_release_that_does_not_answer_goes_back_by_itself_and_says_whose_fault
     assert "answered 500, and 200 is expected" in told.stderr
     assert f"{former} serves again" in told.stderr
     assert "Call to undefined function nobody_made_this()" in told.stderr
-    assert f"fab -H vps site.deploy {DOMAIN} --source" in told.stderr
+    assert f"fab -H {shop.host.name} site.deploy {DOMAIN} --source" in told.stderr
     assert former == shop.serves()
     assert "200 one" == shop.get()
     assert ["unfinished", False] == [shop.releases()[0][key] for key in ("source", "serves")]
@@ -147,7 +150,7 @@ def test_a_deploy_that_is_cut_off_leaves_the_former_release(shop: Shop, moment: 
             large.truncate(400 << 20)
         sign = ".large.*"
     fab = Path(sys.executable).parent / "fab"
-    line = [str(fab), "-S", f"{shop.directory}/ssh_config", "-H", "vps", "site.deploy", DOMAIN, "--source", source]
+    line = [str(fab), "-S", f"{shop.directory}/ssh_config", "-H", shop.host.name, "site.deploy", DOMAIN, "--source", source]
     nowhere = subprocess.DEVNULL
     run = subprocess.Popen(line, cwd=CHECKOUT, stdout=nowhere, stderr=nowhere, start_new_session=True)
     try:
@@ -209,7 +212,7 @@ def test_a_suspended_site_says_so_alone_and_comes_back(shop: Shop) -> None:
     assert "HTTP/2 503" in head
     assert "retry-after: 600" in head
     assert "Down for maintenance" not in challenge
-    assert (2, True) == (refused.returncode, f"next:  fab -H vps site.resume {DOMAIN}" in refused.stderr)
+    assert (2, True) == (refused.returncode, f"next:  fab -H {shop.host.name} site.resume {DOMAIN}" in refused.stderr)
     assert 0 == again.returncode, again.stdout
     assert 0 == renewed.returncode, renewed.stdout + renewed.stderr
     assert "200 one" == shop.get()
