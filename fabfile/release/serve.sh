@@ -93,7 +93,7 @@ else
     sleep 0.5
     [ -z "$deaf" ] || told Varnish varnishadm 'it did not hear that its pages of this site are old'
     [ -s "$box/answer" ] || told connection 'nothing came' "$(tail -n 3 "$box/tls" | sed 's/[[:cntrl:]]/ /g')"
-    told HAProxy journal "$(journalctl -q -t haproxy --since "@$began" -o cat | grep -F "gatehouse=$id" | tail -n 2)"
+    told HAProxy journal "$(journalctl -q -u haproxy.service --since "@$began" -o cat | grep -F "gatehouse=$id" | tail -n 2)"
     told Apache "$errors" "$(since "$errors" "$errors_at")"
     [ -z "$php" ] || told PHP-FPM "$pool" "$(since "$pool" "$pool_at" | grep -F "[pool $owner]")"
     [ -z "$php" ] || told PHP "$scripts" "$(since "$scripts" "$scripts_at")"

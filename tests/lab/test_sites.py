@@ -150,7 +150,8 @@ def test_a_deploy_that_is_cut_off_leaves_the_former_release(shop: Shop, moment: 
             large.truncate(400 << 20)
         sign = ".large.*"
     fab = Path(sys.executable).parent / "fab"
-    line = [str(fab), "-S", f"{shop.directory}/ssh_config", "-H", shop.host.name, "site.deploy", DOMAIN, "--source", source]
+    line = [str(fab), "-S", f"{shop.directory}/ssh_config", "-H", shop.host.name]
+    line += ["site.deploy", DOMAIN, "--source", source]
     nowhere = subprocess.DEVNULL
     run = subprocess.Popen(line, cwd=CHECKOUT, stdout=nowhere, stderr=nowhere, start_new_session=True)
     try:

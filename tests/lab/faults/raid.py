@@ -19,7 +19,7 @@ TARGETS = ("/etc/shadow", "/etc/passwd", "/etc", "/root", "/etc/cron.d", "/usr/l
 NAMES = (
     "index.html", ".htaccess", "www", "_", "own", "log", "tmp", "mail", "public_html", "access_log", "error_log",
     "php_errors.log", "php_errors.log.1", "sess_0123456789abcdef", ".gatehouse.abcdefgh", ".git", ".well-known",
-    "gatehouse-renew.abcdef", "example.com.pem", "acme-challenge",
+    "gatehouse-renew.abcdef", "example.com.pem", "acme-challenge", "_app", "uploads", "uploads.new", "shared",
 )  # fmt: skip
 
 RAID = r"""
@@ -30,7 +30,18 @@ my %did; my $round = 0;
 sub did { my ($what, $ok) = @_; $did{$what} += $ok ? 1 : 0; $did{tries}++; }
 sub watch {                                             # what root prepares beside its rooms, for a moment
     my ($target) = @_;
-    for my $place ($root, "$root/log") {
+    for my $release (glob "$root/releases/*") {          # a release that comes is its own
+        for my $name ("_", "_app", "www", "_app/uploads", "uploads", "_app/index.php", "_app/version.php") {
+            did("links in its own rooms", symlink($target, "$release/$name"));
+        }
+        mkdir "$release/$_" for ("_app", "_app/uploads");
+        rename("$release/_app", "$release/_app.away") if rand() < 0.002;
+        symlink($target, "$release/_app"); rename("$release/_app.away", "$release/_app");
+        did("rooms that moved", rename($release, "$release.away"));
+        did("rooms replaced", symlink($target, $release) || symlink($target, "$root/releases/$round"));
+        did("records that changed", open(my $record, ">>", "$release.from") || unlink("$release.from"));
+    }
+    for my $place ($root, "$root/log", "$root/releases") {
         opendir(my $in, $place) or next; my @staged = grep { /^\.gatehouse/ } readdir $in; closedir $in;
         for my $stage (map { "$place/$_" } @staged) {
             did("stages seen", 1);
@@ -42,10 +53,10 @@ sub watch {                                             # what root prepares bes
 while (-e $flag) {
     my $target = $targets[$round++ % @targets];
     if ($mode eq "watch") { watch($target); next }
-    for my $room ("$root/tmp", "$root/mail", "$root/public_html", "$root/public_html/_", "$root/public_html/raid") {
+    for my $room (map { "$root/$_" } "tmp", "mail", "shared", "public_html", "public_html/_", "public_html/raid") {
         mkdir $room;
         for my $name (@names) {                          # a link, then a directory, then a link again: F-20, F-23
-            next if $room =~ /public_html/ && $name =~ /^(_|www)$/;
+            next if $room =~ /public_html/ && $name =~ /^(_|www|_app)$/;
             did("links in its own rooms", symlink($target, "$room/$name"));
             mkdir "$room/$name.d"; rename("$room/$name", "$room/$name.away"); rename("$room/$name.d", "$room/$name");
             rmdir "$room/$name"; rename("$room/$name.away", "$room/$name"); unlink "$room/$name";
@@ -54,7 +65,7 @@ while (-e $flag) {
     }
     rename("$root/public_html/raid", "$root/public_html/raid.away"); symlink($target, "$root/public_html/raid");
     unlink "$root/public_html/raid"; rename("$root/public_html/raid.away", "$root/public_html/raid");
-    for my $name ("log", "tmp", "mail", "public_html") { # its rooms themselves stand in a directory of root
+    for my $name ("log", "tmp", "mail", "public_html", "releases", "shared") { # these stand in a directory of root
         did("rooms that moved", rename("$root/$name", "$root/$name.away"));
         did("rooms replaced", symlink($target, "$root/$name"));
     }
@@ -86,28 +97,28 @@ class Raid:
 
 
 @contextmanager
-def raiding(host: Machine) -> Iterator[Raid]:
-    """A's user at work meanwhile; what it did is known afterwards."""
+def raiding(host: Machine, user: str = A, root: str = A_ROOT) -> Iterator[Raid]:
+    """A site's user at work meanwhile; what it did is known afterwards."""
     raid, flag = Raid(), "/var/tmp/raid"
-    words = " ".join([flag, A_ROOT, ",".join(TARGETS), ",".join(NAMES), ",".join(EVERYBODY_S)])
+    words = " ".join([flag, root, ",".join(TARGETS), ",".join(NAMES), ",".join(EVERYBODY_S)])
     host.put({"/usr/local/lib/raid.pl": RAID.encode()})
     for mode in ("plant", "watch"):
         line = f"perl /usr/local/lib/raid.pl {mode} {words} > {flag}.{mode} 2>&1"
-        as_user(host, A, f"touch {flag}; ({line}) > /dev/null 2>&1 &")
+        as_user(host, user, f"touch {flag}; ({line}) > /dev/null 2>&1 &")
     try:
         yield raid
     finally:
-        host.check(f"rm {flag}; while pgrep -u {A} -f raid.pl > /dev/null; do sleep 0.2; done")
+        host.check(f"rm {flag}; while pgrep -u {user} -f raid.pl > /dev/null; do sleep 0.2; done")
         lines = host.check(f"cat {flag}.*; rm -f {flag}.* /usr/local/lib/raid.pl").splitlines()
         for what, _, count in (line.partition("\t") for line in lines):
             raid.did[what] = raid.did.get(what, 0) + int(count)
-        rooms = " ".join(f"{A_ROOT}/{room}" for room in ("tmp", "mail", "public_html", "public_html/_"))
+        rooms = " ".join(f"{root}/{room}" for room in ("tmp", "mail", "shared", "public_html", "public_html/_"))
         names = " -o ".join(f"-name '{name}{end}'" for name, end in itertools.product(NAMES, ("", ".away", ".d")))
         as_user(
             host,
-            A,
-            f"find {rooms} -maxdepth 1 '(' {names} ')' '(' -type l -o -empty ')' -delete; "
-            f"rm -rf {A_ROOT}/public_html/raid*",
+            user,
+            f"find -H {rooms} -maxdepth 1 '(' {names} ')' '(' -type l -o -empty ')' -delete; "
+            f"rm -rf {root}/public_html/raid*",
         )
 
 

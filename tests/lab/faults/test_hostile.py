@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from ..corner import A_ROOT, B_ROOT, A, as_user, ask, status
-from ..machine import Machine
-from .raid import differences, inventory, raiding
+from ..lab import Lab
+from ..machine import Machine, Stranger
+from ..shop import DOMAIN, OWNER, ROOT, Shop, opened
+from .raid import RAID, TARGETS, differences, inventory, raiding
 
 Seen = Callable[[str], None]
 one_release = pytest.mark.parametrize("host", ["vps"], indirect=True)
@@ -171,3 +173,94 @@ def test_f22_logs_are_in_a_directory_of_root_s(host: Machine, seen: Seen) -> Non
     assert all((owner == A) == name.startswith("php_errors") for name, owner in owners.items())
     assert not [entry for entry in entries if re.search(r" [67]\d{3}$", entry)], "no setuid survives a rotation"
     seen(f"{len(tricks)} tricks with its logs denied; 3 rotations: every file a plain one, its owner kept")
+
+
+# ---------------------------------------------------------------------- releases
+
+SHARED = "deploy:\n  keep: 2\n  shared: [uploads, storage/app, .env]\n"
+SHOP_S = re.compile(
+    r".*shop[.-]test.*|/etc/haproxy/\w+\.map|/etc/gatehouse/sessions/users\.acl|/etc/\.etckeeper|/etc/g?shadow-?|/etc/passwd-?|/etc/group-?"
+    r"|/etc/fail2ban/paths-overrides\.local|/var/lib/gatehouse/.*|/var/backups(/.*)?|/etc/.pwd.lock"
+)
+# Wherever a deploy, a removal or a rotation comes by, as far as the kernel lets its user.
+PLANTED = """
+cd {root}
+for path in shared/uploads shared/storage public_html/_app/uploads public_html/_app/storage tmp/x mail/x; do
+    rm -rf $path; ln -s {target} $path
+done
+mkdir -p public_html/_app/closed/inner; ln -s {target} public_html/_app/closed/inner/link
+chmod 0 public_html/_app/closed
+ln /etc/passwd public_html/_app/hard; ln -s {target} releases/20990101-000000
+ln -s {target} public_html/_app/_app; ln -sfn {target} public_html/www; mv public_html/_app/version.txt tmp/
+for path in releases shared public_html log tmp; do mv $path $path.away; ln -s {target} $path; done
+echo x >> releases/*.from; mkdir .gatehouse.abcdefgh
+rm -rf releases/*; rm -f releases/*.from
+"""
+
+
+@pytest.fixture
+def shop(lab: Lab, vps: Machine, stranger: Stranger, tmp_path: Path) -> Iterator[Shop]:
+    with opened(lab, vps, stranger, tmp_path) as shop:
+        yield shop
+
+
+def _untouched(before: dict[str, str], after: dict[str, str]) -> None:
+    for path in ("/etc/passwd", "/etc/shadow"):  # its user may go from there, and nothing else
+        assert before[path].split()[:3] == after[path].split()[:3]
+    assert {} == {path: how for path, how in differences(before, after).items() if not SHOP_S.fullmatch(path)}
+
+
+@pytest.mark.fault("F-20")
+def test_f20_links_wherever_a_release_comes_by_lead_nowhere(shop: Shop, seen: Seen) -> None:
+    shop.says(SHARED)
+    assert 0 == shop.deploy("one").returncode
+    before = inventory(shop.host)
+    for round_, target in enumerate(("/etc", "/var/www/kiosk.co.test")):
+        as_user(shop.host, OWNER, PLANTED.format(root=ROOT, target=target))
+        told = shop.deploy(f"next{round_}", uploads__x_txt="x", _env="X=1")
+        assert 0 == told.returncode, told.stdout + told.stderr
+        assert f"200 next{round_}" == shop.get()
+    as_user(shop.host, OWNER, PLANTED.format(root=ROOT, target="/etc"))
+    for words in (("site.rollback", DOMAIN), ("site.suspend", DOMAIN), ("site.resume", DOMAIN), ("site.apply", DOMAIN)):
+        told = shop.fab(*words)
+        assert 0 == told.returncode or words[0] == "site.rollback", told.stdout + told.stderr
+    (shop.directory / "sites" / f"{DOMAIN}.yml").unlink()
+    shop.done("site.remove", DOMAIN, "--yes")
+
+    _untouched(before, inventory(shop.host))
+    assert 1 == shop.host.exec(f"test -e {ROOT}").rc
+    seen("links planted at 20 paths of a site before three deploys, a rollback, suspend, resume, apply and remove")
+
+
+@pytest.mark.demand
+@pytest.mark.fault("F-20", "F-23")
+def test_f23_no_race_leads_a_deploy_or_a_removal_out_of_the_site_s_tree(shop: Shop, seen: Seen) -> None:
+    shop.says(SHARED)
+    assert 0 == shop.deploy("one").returncode
+    before = inventory(shop.host)
+    with raiding(shop.host, OWNER, ROOT) as raid:
+        served = [shop.deploy(f"next{number}", uploads__x_txt="x").returncode for number in range(6)]
+        shop.fab("site.rollback", DOMAIN)
+        for words in (("site.suspend", DOMAIN), ("site.resume", DOMAIN), ("site.apply", DOMAIN)):
+            shop.done(*words)
+        shop.host.check("logrotate --force /etc/logrotate.d/gatehouse-sites")
+        assert 0 == shop.fab("cert.renew", DOMAIN, "--force").returncode
+    _untouched(before, inventory(shop.host))
+    assert {} == raid.outside
+    assert raid.did["stages seen"] > 0, "the raider saw root at work"
+
+    # The archive and the end of its tree, with the raider still at it.
+    shop.host.put({"/usr/local/lib/raid.pl": RAID.encode()})
+    line = f"/usr/local/lib/raid.pl watch /var/tmp/raid {ROOT} {','.join(TARGETS)} www /tmp"
+    as_user(shop.host, OWNER, f"touch /var/tmp/raid; (perl {line}) > /dev/null 2>&1 &")
+    (shop.directory / "sites" / f"{DOMAIN}.yml").unlink()
+    try:
+        shop.done("site.remove", DOMAIN, "--yes")
+    finally:
+        shop.host.check("rm -f /usr/local/lib/raid.pl")
+    _untouched(before, inventory(shop.host))
+    assert 1 == shop.host.exec(f"test -e {ROOT} || test -e /var/tmp/raid").rc
+    seen(
+        f"{raid.did['tries']} tries during 6 deploys ({served.count(0)} of which its own tricks let pass), rollback, "
+        "suspend, resume, apply, rotation and renewal; then a removal: nothing outside its tree changed"
+    )
