@@ -221,7 +221,7 @@ def resume(c, domain):
 def _front(c: Any, host: Host, one: Site, verb: str, words: str) -> None:
     """HAProxy hears of it twice: by its file, for good; and at once, for connections that outlive the reload."""
     if "haproxy" not in host.facts.packages:
-        host.note("HAProxy is on another host")
+        host.note("HAProxy is on another host: until it hears of this, visitors get a plain refusal (421)")
         return
     before = host.facts.files.get(haproxy.SUSPENDED_MAP)
     steps(c, haproxy.hosts)
