@@ -179,13 +179,13 @@ def test_f22_logs_are_in_a_directory_of_root_s(host: Machine, seen: Seen) -> Non
 
 SHARED = "deploy:\n  keep: 2\n  shared: [uploads, storage/app, .env]\n"
 SHOP_S = re.compile(
-    r".*shop[.-]test.*|/etc/haproxy/\w+\.map|/etc/gatehouse/sessions/users\.acl|/etc/\.etckeeper|/etc/g?shadow-?|/etc/passwd-?|/etc/group-?"
-    r"|/etc/fail2ban/paths-overrides\.local|/var/lib/gatehouse/.*|/var/backups(/.*)?|/etc/.pwd.lock"
+    r".*shop[.-]test.*|/etc/haproxy/\w+\.map|/etc/gatehouse/sessions/users\.acl|/etc/\.etckeeper|/etc/g?shadow-?|/etc/passwd-?|/etc/group-?|/var/www/kiosk.co.test/log/.*"
+    r"|/etc/fail2ban/paths-overrides\.local|/var/lib/gatehouse/.*|/var/backups(/.*)?|/etc/\.pwd\.lock"
 )
 # Wherever a deploy, a removal or a rotation comes by, as far as the kernel lets its user.
 PLANTED = """
 cd {root}
-for path in shared/uploads shared/storage public_html/_app/uploads public_html/_app/storage tmp/x mail/x; do
+for path in shared/uploads shared/storage/app public_html/_app/uploads public_html/_app/storage tmp/x mail/x; do
     rm -rf $path; ln -s {target} $path
 done
 mkdir -p public_html/_app/closed/inner; ln -s {target} public_html/_app/closed/inner/link
