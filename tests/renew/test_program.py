@@ -215,9 +215,9 @@ def test_verify_tells_all_that_is_wrong_with_each(place: Place, ca: Authority) -
     place.shelve("good.test", good)
     place.shelve("names.test", ca.issue("names.test"))
     place.shelve("open.test", ca.issue("open.test", age=90 * DAY, left=-1.5 * DAY)).chmod(0o644)
-    place.shelve("key.test", ca.issue("key.test")).write_bytes(good.leaf + good.chain + ca.issue("x").key)
+    place.shelve("key.test", ca.issue("key.test")).write_bytes(good.leaf + good.chain + ca.issue("x", kind="ec384").key)
     place.shelve("memory.test", ca.issue("memory.test"))
-    place.shelve("chain.test", ca.issue("chain.test")).write_bytes(good.leaf + ca.issue("x").key)
+    place.shelve("chain.test", chain := ca.issue("chain.test")).write_bytes(chain.leaf + chain.key)
     (place.double / "memory/memory.test.pem").write_bytes(ca.issue("memory.test").pem)
 
     run = place.run("--verify")
@@ -229,6 +229,7 @@ def test_verify_tells_all_that_is_wrong_with_each(place: Place, ca: Authority) -
     assert re.match(r"its key is open to others \(mode 644, owner \d+\); the certificate expired", said["open.test"][1])
     assert said["none.test"][1].startswith("there is no certificate; HAProxy has none in memory")
     assert "the key is not the one of the certificate" in said["key.test"][1]
+    assert said["chain.test"][1] == "the intermediate certificate is missing"
     assert said["memory.test"][1] == "HAProxy's memory holds another one; HAProxy serves another one"
     assert run.code == 1
     assert place.run("--verify", "good.test").code == 0
