@@ -132,14 +132,14 @@ class Keeper:
 
 
 def keepers(host: Host) -> tuple[Keeper, ...]:
-    """The services whose files an undo may put back; what none of them keeps needs nobody to load it."""
+    """The services whose files an undo may put back, from the inside out."""
     fpm = php.DEBIAN[host.facts.release]
     return (
-        Keeper(("/etc/haproxy/", haproxy.UNIT), haproxy.CHECK, haproxy.start),
-        Keeper(("/etc/varnish/", varnish.UNIT), varnish.CHECK, varnish.start),
-        Keeper((php.FPM.format(php=fpm) + "/", php.UNIT.format(php=fpm)), f"php-fpm{fpm} -t", php.start),
         Keeper(("/etc/mysql/", database.UNIT), database.CHECK, database.start),
+        Keeper((php.FPM.format(php=fpm) + "/", php.UNIT.format(php=fpm)), f"php-fpm{fpm} -t", php.start),
         Keeper((apache.ROOT + "/", apache.UNIT), apache.CHECK, apache.start),
+        Keeper(("/etc/varnish/", varnish.UNIT), varnish.CHECK, varnish.start),
+        Keeper(("/etc/haproxy/", haproxy.UNIT), haproxy.CHECK, haproxy.start),
         Keeper((fail2ban.ROOT + "/", fail2ban.UNIT), fail2ban.CHECK, fail2ban.start),
     )
 

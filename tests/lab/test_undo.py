@@ -109,11 +109,13 @@ def exchange(machine: Machine, stranger: Stranger) -> str:
     return "no common exchange" if "no matching key exchange" in told else "exchanged" if "denied" in told else told
 
 
+KIOSK = "kiosk.co.test"
 KINDS = {
     "haproxy": Kind(("haproxy.configure --requests 20", "haproxy.start"), answers, "429", "200"),
     "firewall": Kind(("firewall.allow 8443",), port, "open", "shut"),
     "varnish": Kind(("varnish.install --memory 77", "varnish.start"), cache, "200 ['malloc,77m']", "200 "),
     "fail2ban": Kind(("fail2ban.configure --maxretry 9", "fail2ban.start"), retries, "9", "5"),
+    "suspended": Kind(("site.suspend kiosk.co.test",), lambda vps, stranger: page(vps, stranger, KIOSK), "503", "200"),
     "sshd": Kind(("sshd.configure --older-clients",), exchange, "exchanged", "no common exchange"),
 }
 
@@ -168,7 +170,7 @@ def test_an_undo_of_a_site_that_was_added_stops_serving_it_and_touches_no_other(
             differ = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
             assert STAYS == {path for path in differ if not ACCOUNTS.fullmatch(path)}
             assert "421" == page(vps, stranger, "undone.test")
-            assert "200" == page(vps, stranger, "kiosk.co.test")
+            assert "200" == page(vps, stranger, KIOSK)
             assert 2 == vps.fab("check", directory=directory).returncode, "the site is still described"
             assert 0 == vps.fab("check").returncode
 
@@ -256,7 +258,7 @@ def test_what_somebody_broke_by_hand_in_between_is_named_and_not_gone_over(vps: 
         # First what was done by hand, then the run: each is taken back by itself.
         done(vps.fab("undo", str(found["id"]), "--yes"))
         done(vps.fab("apache.start"))
-        assert "200" == page(vps, stranger, "kiosk.co.test")
+        assert "200" == page(vps, stranger, KIOSK)
         done(vps.fab("undo", run, "--yes"))
         assert before == tree(vps)
 
@@ -297,7 +299,7 @@ def test_what_a_bootstrap_put_right_is_exactly_as_wrong_again(vps: Machine, stra
                       if worn.get(path) != after.get(path)}, told  # fmt: skip
         assert "disabled" == vps.exec("systemctl is-enabled fail2ban").out.strip()
         assert "active" == vps.check("systemctl is-active fail2ban").strip()
-        assert "200" == page(vps, stranger, "kiosk.co.test")
+        assert "200" == page(vps, stranger, KIOSK)
         assert 2 == vps.fab("check").returncode
 
 
