@@ -274,7 +274,7 @@ def test_what_somebody_broke_by_hand_in_between_is_named_and_not_gone_over(vps: 
 WORN = """
 rm /etc/sysctl.d/60-gatehouse.conf
 rm -r /etc/systemd/coredump.conf.d
-rm /etc/apache2/mods-enabled/expires.load
+rm /etc/apache2/mods-enabled/authz_groupfile.load
 chmod 0666 /etc/php/8.4/fpm/pool.d/kiosk.co.test.conf
 chown games:games /etc/haproxy/hosts.map
 chmod 0750 /etc/cron.d
