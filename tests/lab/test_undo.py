@@ -55,6 +55,8 @@ def put_back(machine: Machine) -> Iterator[None]:
         yield
     finally:
         machine.exec("rm -f /etc/apache2/vhost.d/*.off")
+        if machine.exec("iptables-save | grep -q 8443").rc == 0:
+            machine.fab("firewall.deny", "8443")
         again = machine.fab("bootstrap")
     done(again)
 
