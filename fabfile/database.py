@@ -219,16 +219,13 @@ def create(c, again=False):
     if not _ours(host):
         return
     host.directory(ROSTER)
-    wanted = set()
-    for site in host.sites:
-        if site.database:
+    wanted = {_file(site): site for site in host.sites if site.database}
+    for path, site in wanted.items():
+        if site in host.chosen:
             most = 2 * site.php.children if site.php else 10
-            path = host.template(
-                ROSTER + "/{database}.sql", database=site.owner, site=site, rights=RIGHTS, connections=most
-            )
+            host.template(ROSTER + "/{database}.sql", database=site.owner, site=site, rights=RIGHTS, connections=most)
             host.absent(f"{path}.gone")
-            wanted.add(path)
-    for path in host.facts.children(ROSTER, ".sql"):
+    for path in () if host.narrowed else host.facts.children(ROSTER, ".sql"):
         if path not in wanted:
             host.rename(path, f"{path}.gone")
     _create(host, again)

@@ -139,6 +139,18 @@ def test_a_site_that_came_back_is_let_in_again(monkeypatch: pytest.MonkeyPatch) 
     assert "ACCOUNT UNLOCK" in contents(changes)[gone.removesuffix(".gone")]
 
 
+def test_one_site_s_database_is_made_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For site.apply: what the others' files say waits for the whole."""
+    files = {ROSTER: a_file(kind="d", mode=0o755), f"{ROSTER}/gone-test.sql": a_file()}
+    host = Recorded(monkeypatch, SHOP, STATIC, files=files)
+
+    with host.about(SHOP):
+        changes = host.after(database.create)
+
+    assert [f"{ROSTER}/shop-example-com.sql"] == [*contents(changes)]
+    assert "Rename" not in kinds(changes)
+
+
 # ---------------------------------------------------------------------- for site.remove
 
 

@@ -1,4 +1,4 @@
-"""A web server two of whose sites have a database; and a page that lets PHP say what MariaDB answers."""
+"""A web server some of whose sites have a database; and a page that lets PHP say what MariaDB answers."""
 
 import json
 import shlex
@@ -16,8 +16,13 @@ from ..front.visitor import Visitor
 from ..lab import Lab
 from ..machine import CHECKOUT, Machine, Result, Stranger
 
-BLOG, SHOP = "blog-test", "shop-test"
-SITES = {"blog.test": BLOG, "shop.test": SHOP}
+BLOG, SHOP, PRESS = "blog-test", "shop-test", "press-test"
+SITES = {
+    "blog.test": "",
+    "shop.test": "",
+    # An application: this page of it answers also before it is installed.
+    "press.test": "deploy:\n  smoke: /readme.html\n  shared: [wp-content/uploads]\n",
+}
 
 # What PHP may do as the site's user, by the application's own means; each statement answers with rows or its error.
 ASK = """<?php
@@ -35,8 +40,8 @@ systemctl stop mariadb
 DEBIAN_FRONTEND=noninteractive apt-get -qq purge 'mariadb-*' mysql-common php*-mysql php*-gd > /dev/null
 rm -rf /var/lib/mysql /etc/mysql /etc/gatehouse/databases /etc/gatehouse/empty /var/lib/gatehouse/databases
 rm -rf /etc/systemd/system/mariadb.service.d /var/lib/gatehouse/loaded/databases /var/lib/gatehouse/loaded/mariadb*
-find /etc -name 'blog.test.*' -delete -o -name 'shop.test.*' -delete
-for site in blog shop; do
+for site in blog shop press; do
+    find /etc -name "$site.test.*" -delete
     userdel $site-test
     groupdel $site-test
     rm -rf /var/www/$site.test
@@ -106,12 +111,12 @@ class Shop:
 
 @pytest.fixture(scope="package", params=["vps", pytest.param("vps12", marks=pytest.mark.demand)])
 def shop(request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """The two sites and their databases, by one bootstrap; afterwards the host is as it was."""
+    """The sites and their databases, by one bootstrap; afterwards the host is as it was."""
     machine = request.getfixturevalue(request.param)
     place = tmp_path_factory.mktemp("shop") / "sites"
     shutil.copytree(lab.directory / "sites", place)
-    for domain in SITES:
-        said = f"domain: {domain}\nsubdomains: []\ndatabase: true\nhosts: [{machine.name}]\n"
+    for domain, more in SITES.items():
+        said = f"domain: {domain}\nsubdomains: []\ndatabase: true\nhosts: [{machine.name}]\n{more}"
         (place / f"{domain}.yml").write_text(said)
     made = Shop(lab, machine, lab.describe(place.parent, sites=place), lab.stranger)
     with lab.pointing(machine):
@@ -122,4 +127,3 @@ def shop(request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.Temp
         finally:
             machine.exec(FORGET)
             made.done("bootstrap", directory=lab.directory)
-            machine.exec("find /etc -name 'blog.test.*.gone' -delete -o -name 'shop.test.*.gone' -delete")

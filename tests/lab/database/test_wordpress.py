@@ -1,33 +1,32 @@
 """A real application that nobody here wrote: WordPress from Debian's package, a site like any other."""
 
 import re
+from pathlib import Path
 
-from .conftest import BLOG, Shop
-from .wordpress import Browser, as_files_of, cleared, install, unpack
+from .conftest import PRESS, Shop
+from .wordpress import Browser, install, unpacked
 
 PASSWORD = "correct horse battery staple"
 
 
-def test_wordpress_is_installed_logged_into_published_with_cached_and_purged(shop: Shop) -> None:
-    host, stranger = shop.machine, shop.stranger
-    editor, visitor = Browser(stranger, host, "blog.test"), Browser(stranger, host, "blog.test")
+def test_wordpress_is_deployed_installed_published_with_cached_and_purged(shop: Shop, tmp_path: Path) -> None:
+    editor, visitor = (Browser(shop.stranger, shop.machine, "press.test") for _ in range(2))
+    source = unpacked(shop.machine, tmp_path / "wordpress")
     former = shop.lab.authority.names
     shop.lab.resolve("wordpress.org", None)  # it asks there for news and keys; the lab stays by itself
-    with cleared(host):
-        try:
-            unpack(host)
-            as_files_of(host, BLOG, "/var/www/blog.test/public_html/_")
-            install(editor, BLOG, PASSWORD)
-            _use(shop, editor, visitor)
-        finally:
-            shop.lab.authority.set_names(former)
+    try:
+        shop.done("site.deploy", "press.test", "--source", str(source))
+        install(editor, PRESS, PASSWORD)
+        _use(shop, editor, visitor)
+    finally:
+        shop.lab.authority.set_names(former)
 
 
 def _use(shop: Shop, editor: Browser, visitor: Browser) -> None:
     assert 200 == editor.log_in("editor", "wrong").status
     assert "is incorrect" in editor.log_in("editor", "wrong").body
     inside = editor.log_in("editor", PASSWORD)
-    assert (302, "https://blog.test/wp-admin/") == (inside.status, inside.headers["location"][0])
+    assert (302, "https://press.test/wp-admin/") == (inside.status, inside.headers["location"][0])
     dashboard = editor.get("/wp-admin/")
     assert ("PASS", 200) == (dashboard.cache, dashboard.status)
     assert "<h1>Dashboard</h1>" in dashboard.body
@@ -39,7 +38,7 @@ def _use(shop: Shop, editor: Browser, visitor: Browser) -> None:
     for page in (first, second):
         assert "We open at nine. Grüße 😀" in page.body
         assert "wpadminbar" not in page.body
-    style = re.search(r"https://blog\.test/[^'\"]+\.css\?ver=[^'\"]+", first.body)
+    style = re.search(r"https://press\.test/[^'\"]+\.css\?ver=[^'\"]+", first.body)
     assert style is not None
     assert ["MISS", "HIT"] == [editor.get(style[0]).cache, visitor.get(style[0]).cache]
 

@@ -1,11 +1,11 @@
 """WordPress from Debian's package, and somebody in front of a browser who uses it."""
 
+import io
 import itertools
 import json
 import re
-import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tarfile
+from pathlib import Path
 
 from ..front.visitor import Answer, Visitor
 from ..machine import Machine, Stranger
@@ -16,7 +16,6 @@ TREE = "/srv/wordpress"
 # other packages are followed, so that what comes out stands alone, and Debian's own way to a configuration is left out.
 UNPACK = f"""
 set -e
-[ ! -d {TREE} ] || exit 0
 mkdir -p {TREE}.parts && cd {TREE}.parts
 parts=$(apt-cache depends wordpress | grep -oE '(libjs-|php-getid3|wordpress-theme-)[a-z0-9-]*' | sort -u)
 apt-get -q download wordpress $parts > /dev/null 2>&1
@@ -65,9 +64,17 @@ class Browser:
         return told["id"], told["link"]
 
 
-def unpack(host: Machine) -> None:
-    """The application's files, as Debian made them, in TREE on the host."""
-    host.check(UNPACK, timeout=300)
+def unpacked(host: Machine, place: Path) -> Path:
+    """The application's files, as Debian made them, in a directory here, as an operator's checkout would be."""
+    try:
+        host.check(UNPACK, timeout=300)
+        code, files, err = host.run(["tar", "-cz", "-C", TREE, "."])
+        assert code == 0, err
+    finally:
+        host.exec(f"rm -rf {TREE} {TREE}.parts")
+    with tarfile.open(fileobj=io.BytesIO(files)) as archive:
+        archive.extractall(place, filter="data")
+    return place
 
 
 def install(browser: Browser, owner: str, password: str) -> None:
@@ -87,17 +94,3 @@ def text_of(answer: Answer) -> str:
     """What a person would read of it."""
     plain = re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", " ", answer.body)
     return f"{answer.status}: {' '.join(plain.split())[:2000]}"
-
-
-def as_files_of(host: Machine, owner: str, room: str) -> None:
-    """The site's user copies the application into its room."""
-    copy = f"rm -f {room}/index.html; umask 022; cp -r {TREE}/. {room}"
-    host.check(f"setpriv --reuid {owner} --regid {owner} --clear-groups sh -c {shlex.quote(copy)}")
-
-
-@contextmanager
-def cleared(host: Machine) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        host.exec(f"rm -rf {TREE} {TREE}.parts")
