@@ -184,6 +184,7 @@ def test_what_is_taken_away_stays_away_until_it_is_ready(pair: Pair, stranger: S
     assert hosts(stranger, pair, 4) == {pair.front.name: 2, pair.second.name: 2}
 
 
+@pytest.mark.demand
 def test_a_session_stays_while_its_server_is_drained_and_moves_in_maintenance(pair: Pair, stranger: Stranger) -> None:
     jar = ("-c", "/tmp/jar", "-b", "/tmp/jar")
     for _ in range(2):
@@ -277,6 +278,23 @@ def test_a_shift_towards_one_that_answers_500_goes_back_with_the_numbers(pair: P
     assert rows(pair)[pair.second.name]["set"] == "drain"
     assert all(" 500 " in failed or "500" in failed for failed in requests.failed), requests.failed[:3]
     assert len(requests.failed) < 20, requests
+
+
+@pytest.mark.demand
+def test_a_shift_towards_one_that_is_down_goes_back(pair: Pair) -> None:
+    second = pair.second.name
+    assert pair.fab("haproxy.maintenance", second).returncode == 0
+    pair.second.check("systemctl stop varnish")
+    try:
+        done = pair.fab("haproxy.shift", second)
+        assert done.returncode == 1, done.stdout
+        assert re.search(f"{second} is back at maintenance: at 10%, {second} is DOWN \\(L4", done.stderr), done.stderr
+        assert rows(pair)[second]["set"] == "maintenance"
+        done = pair.fab("haproxy.ready", second, "--wait", "8")
+        assert (done.returncode, f"{second} is not up: DOWN" in done.stderr) == (1, True), done.stderr
+    finally:
+        pair.second.check("systemctl start varnish")
+    assert pair.fab("haproxy.ready", second).returncode == 0
 
 
 def test_ctrl_c_leaves_a_shift_where_it_is_and_says_where(pair: Pair) -> None:
