@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..engine import Host, Problem, console, query
 from ..engine.problems import Stopped
-from .traffic import FULL, Server, apply, beside, guard, look, of
+from .traffic import FULL, Server, apply, arrive, beside, guard, look, of
 
 FEW = 2
 """So many failed requests may be chance."""
@@ -121,6 +121,8 @@ def shift(c, server, to=FULL, step=10, every=30):
         )
         return
     try:
+        if to > ramp.at:
+            arrive(host, found, server, ARRIVAL)
         for weight in way:
             ramp.step(weight, every)
     except KeyboardInterrupt:
@@ -145,7 +147,6 @@ class Ramp:
         self.told = f"{self.at}% or {weight}% (haproxy.servers tells)"
         rows = apply(self.host, self.found, weight, "" if self.at else "ready")
         self.told, self.at = f"{weight}%", weight
-        rows = self._arrived(rows)
         former, end = self._tallies(rows, gains), time.monotonic() + seconds
         gaining = others = Tally()
         while (left := end - time.monotonic()) > 0:
@@ -164,16 +165,6 @@ class Ramp:
         console.print(
             f"{self.host.name}  {self.name} at {weight}%: {mine} requests failed; with the others {rest}", markup=False
         )
-
-    def _arrived(self, rows: list[Server]) -> list[Server]:
-        """A server that was away is up once its check says so."""
-        end = time.monotonic() + ARRIVAL
-        while any(not one.up for one in of(rows, self.name)):
-            if time.monotonic() > end:
-                self._back(Tally(), Tally(), True, of(rows, self.name))
-            time.sleep(0.5)
-            rows = self._look()
-        return rows
 
     def _look(self) -> list[Server]:
         rows = look(self.host)

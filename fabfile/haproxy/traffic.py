@@ -21,6 +21,8 @@ NOTHING = "1\n"
 """A record of nothing: the format's version. HAProxy 2.6 wants the file to be there."""
 
 FULL = 100
+PROVEN = 3.5
+"""Seconds after which a check has begun and ended: it comes every second, and may take two."""
 COLUMNS = ("server", "status", "check", "weight", "set", "waiting", "active", "served", "errors", "seconds")
 
 TALK = """
@@ -179,7 +181,7 @@ def maintenance(c, server, wait=60, force=False):
 def ready(c, server, wait=20):
     """On call: lead visitors to a server again, with the weight it had; with its full share when that was none.
 
-    Waits until its health check succeeds; exit code 1 when it does not.
+    Waits until its health check succeeds; when it does not, nobody is led to it, and the exit code is 1.
     """
     host = Host.of(c)
     found = chosen(host, server)
@@ -187,13 +189,8 @@ def ready(c, server, wait=20):
     if host.dry:
         console.print(f"{host.name}  {server} would be led to again, at {weight}%")
         return
-    found = of(apply(host, found, weight, "ready"), server)
-    end = time.monotonic() + wait
-    while not all(one.serves for one in found):
-        if time.monotonic() >= end:
-            raise Problem(f"{server} is not up: {found[0].status} {found[0].check}", f"fab -H {server} status")
-        time.sleep(0.5)
-        found = of(look(host), server)
+    arrive(host, found, server, wait)
+    apply(host, found, weight, "ready")
     more = f"; for more: haproxy.shift {server} --to {FULL}" if weight < FULL else ""
     console.print(f"{host.name}  {server} is led to, at {weight}%{more}")
 
@@ -225,6 +222,26 @@ def _leaving(host: Host, name: str) -> int:
     """Requests to this server in workers of before a reload."""
     blocks = _asked(host, LEAVING).split("\n\n")
     return sum(one.active for block in blocks if "," in block for one in of(read_servers(block.lstrip()), name))
+
+
+def arrive(host: Host, found: list[Server], name: str, wait: int) -> None:
+    """Return when its checks succeed, with nobody led to it yet.  Raises Problem, with all as it was, after `wait` s.
+
+    HAProxy takes a server that leaves maintenance for up until its next check fails, so that it is drained for a while.
+    """
+    away = bool(found[0].admin & MAINTENANCE)
+    rows = of(apply(host, found, None, "drain"), name) if away else found
+    well, end = time.monotonic(), time.monotonic() + wait
+    while not all(one.up for one in rows) or (away and time.monotonic() < well + PROVEN):
+        if not all(one.up for one in rows):
+            well = time.monotonic()
+        if time.monotonic() >= end:
+            if away:
+                apply(host, found, None, "maint")
+            stays = f"; it stays {'in maintenance' if away else 'as it was'}"
+            raise Problem(f"{name} is not up: {rows[0].status} ({rows[0].check}){stays}", f"fab -H {name} status")
+        time.sleep(0.5)
+        rows = of(look(host), name)
 
 
 def guard(host: Host, rows: Iterable[Server], name: str, force: bool = False) -> None:

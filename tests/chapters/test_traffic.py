@@ -248,10 +248,16 @@ def test_a_host_without_haproxy_says_where_it_is(host: MakeHost) -> None:
 
 def test_ready_gives_back_the_weight_and_a_full_one_where_there_was_none(haproxys: Callable[..., list[str]]) -> None:
     for weight, order in ((40, 40), (0, 100)):
-        orders = haproxys(STAT.format(status="MAINT", admin=1, weight=weight))
-        with pytest.raises(Problem, match="web2 is not up: MAINT"):
-            haproxy.ready.body.__wrapped__(None, "web2", wait=0)
+        orders = haproxys(STAT.format(status="DRAIN", admin=8, weight=weight))
+        haproxy.ready.body.__wrapped__(None, "web2")
         assert orders == [f"set server varnish/web2 weight {order}; set server varnish/web2 state ready"]
+
+
+def test_one_that_is_not_well_stays_in_maintenance(haproxys: Callable[..., list[str]]) -> None:
+    orders = haproxys(STAT.format(status="MAINT", admin=1, weight=100))
+    with pytest.raises(Problem, match=r"web2 is not up: MAINT .*; it stays in maintenance"):
+        haproxy.ready.body.__wrapped__(None, "web2", wait=0)
+    assert orders == ["set server varnish/web2 state drain", "set server varnish/web2 state maint"]
 
 
 # ---------------------------------------------------------------------- shifting
