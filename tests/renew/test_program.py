@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import time
 
@@ -185,6 +186,12 @@ def test_the_list_compares_four_truths(place: Place, ca: Authority) -> None:
     place.leave_in_inbox("newer.test", ca.issue("newer.test"))
     place.leave_in_inbox("older.test", ca.issue("older.test", age=60 * DAY, left=29.5 * DAY))
     (place.double / "memory/memory.test.pem").write_bytes(ca.issue("memory.test", left=40.5 * DAY).pem)
+    for path in place.shelf.iterdir():
+        os.utime(path, (1, 1))  # lego left its own afterwards
+    place.ask("wanted.test")
+    place.shelve("wanted.test", ca.issue("wanted.test", age=10 * DAY, left=79.5 * DAY))
+    place.leave_in_inbox("wanted.test", ca.issue("wanted.test"))
+    os.utime(place.inbox / "certificates/wanted.test.crt", (1, 1))
 
     rows = {line[0]: line for line in place.run("--list").lines}
 
@@ -194,6 +201,7 @@ def test_the_list_compares_four_truths(place: Place, ca: Authority) -> None:
         "older.test": ("ok", "-", "29", "79"),
         "memory.test": ("differs", "HAProxy serves another one", "-", "40"),
         "none.test": ("ok", "-", "-", "89"),
+        "wanted.test": ("ok", "-", "89", "79"),
     }
     assert rows["same.test"][6] == rows["same.test"][7] == rows["same.test"][11] == rows["same.test"][12]
     assert rows["newer.test"][11] != rows["newer.test"][6] == rows["newer.test"][12]
