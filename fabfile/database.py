@@ -300,7 +300,7 @@ class Database:
     state: str
 
 
-@query(name="list", help={"json": "print them as JSON"})
+@query(name="list", help={"json": "print site, name, bytes, tables, connections (of `most`), state as JSON"})
 def show(c, json=False):
     """On call: each site's database: size, tables, connections.  Exit code 1 when one is missing or closed."""
     host = Host.of(c)
