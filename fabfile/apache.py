@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .engine import Host, task
+from .engine import Facts, Host, task
 from .model import Site
 
 ROOT = "/etc/apache2"
@@ -170,11 +170,11 @@ def on(host: Host, site: Site) -> None:
     _vhosts(host, [site])
 
 
-def state(host: Host, site: Site | str) -> str:
+def state(facts: Facts, site: Site) -> str:
     """What the host makes of a site: `served`, `suspended`, `gone` (no file in sites/ had it any more), or `new`."""
-    files, conf = host.facts.files, f"{VHOSTS}/{site}.conf"
+    conf = f"{VHOSTS}/{site}.conf"
     endings = {".off": "suspended", "": "served", ".gone": "gone"}
-    return next((word for ending, word in endings.items() if conf + ending in files), "new")
+    return next((word for ending, word in endings.items() if conf + ending in facts.files), "new")
 
 
 STEPS = (install, modules, configure, vhosts, start)

@@ -75,6 +75,13 @@ rm -f -- "/etc/haproxy/certs/$1.pem" "/var/lib/gatehouse/renew/former/$1.pem" "/
 for ending in crt key json issuer.crt; do rm -f -- "/etc/lego/certificates/$1.$ending"; done
 """
 
+# Of the engine's look, in its words, what tells of sites alone: that one reads every file below /etc.
+LOOK = """
+find /etc/apache2/vhost.d /var/www -mindepth 1 -maxdepth 2 '(' -path '*/vhost.d/*' -o -name public_html ')' \\
+    -printf 'file\\t%y\\t%m\\t%u\\t%g\\t%s\\t%T@\\t%l\\t%p\\0' -prune 2> /dev/null
+printf 'users\\n%s\\0' "$(cat /etc/passwd)"
+"""
+
 
 # ---------------------------------------------------------------------- it comes
 
@@ -177,7 +184,7 @@ def rollback(c, domain, to="", json=False):  # noqa: ARG001
 
 def _on_the_net(host: Host, one: Site) -> None:
     """Raises Refusal for a site that serves nobody: there is no visitor who could prove a release."""
-    state = apache.state(host, one)
+    state = apache.state(host.facts, one)
     if state == "suspended":
         raise Refusal(Problem(f"{one} is suspended on {host.name}", next=f"fab -H {host.name} site.resume {one}"))
     if state != "served":
@@ -196,7 +203,7 @@ def suspend(c, domain):
     """
     host = Host.of(c)
     one = host.site(domain)
-    if apache.state(host, one) not in ("served", "suspended"):
+    if apache.state(host.facts, one) not in ("served", "suspended"):
         _on_the_net(host, one)
     with host.step("site.suspend"):
         apache.off(host, one)
@@ -209,7 +216,7 @@ def resume(c, domain):
     """T1 Apache: put a site that `site.suspend` took from the net back on it."""
     host = Host.of(c)
     one = host.site(domain)
-    if apache.state(host, one) == "suspended":
+    if apache.state(host.facts, one) == "suspended":
         with host.step("site.resume"), host.about(one):
             apache.on(host, one)
     else:
@@ -327,11 +334,12 @@ class Row:
 def show(c, json=False):
     """On call: the sites of this host: state, release, user, what is looser than the default, names."""
     host = Host.of(c)
+    facts = Facts.of(host.ask(LOOK).encode())
     rows = [
         Row(
             one.domain,
-            apache.state(host, one),
-            release.serving(host.facts, one),
+            apache.state(facts, one),
+            release.serving(facts, one),
             one.owner,
             one.names,
             one.php.loosened if one.php else (),
@@ -339,8 +347,8 @@ def show(c, json=False):
         for one in host.sites
     ]
     rows += [
-        Row(one.domain, "gone", release.serving(host.facts, one), one.owner, (one.domain,), ())
-        for one in leftovers(host.facts, host.sites)
+        Row(one.domain, "gone", release.serving(facts, one), one.owner, (one.domain,), ())
+        for one in leftovers(facts, host.sites)
     ]
     if json:
         print(json_.dumps([asdict(row) for row in rows], indent=2))

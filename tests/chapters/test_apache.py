@@ -158,11 +158,11 @@ def test_off_is_another_name_and_on_is_written_anew(monkeypatch: pytest.MonkeyPa
     conf = f"{apache.VHOSTS}/example.com.conf"
     host = Recorded(monkeypatch, EXAMPLE, files={conf: a_file()})
 
-    assert "served" == apache.state(host, EXAMPLE)
+    assert "served" == apache.state(host.facts, EXAMPLE)
     apache.off(host, EXAMPLE)
-    assert "suspended" == apache.state(host, EXAMPLE)
+    assert "suspended" == apache.state(host.facts, EXAMPLE)
     apache.on(host, EXAMPLE)
-    assert "served" == apache.state(host, EXAMPLE)
+    assert "served" == apache.state(host.facts, EXAMPLE)
 
     off, removed, *_, on = host._pending
     assert isinstance(off, Rename)
