@@ -226,6 +226,8 @@ def looked(host: Host) -> Screen:
     for key, _, value in (line.partition("\t") for line in answer.splitlines()):
         said.setdefault(key, []).append(value)
     ports = {host.visit.connection.port, *map(int, said.get("ssh", ()))}
+    if host.fleet.edges_of(host.name):
+        ports.add(8081)  # Varnish, for edges; the firewall lets nobody else come
     found = list(readings(answer, tuple(ports), {site.owner for site in host.sites}))
     if ahead := skew(int(said["clock"][0]), asked, time.time()):
         found.append(Reading("clock", "host", f"{ahead:+d} s", "it differs from yours: one of the two is wrong"))

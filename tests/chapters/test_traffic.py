@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from fabfile.haproxy.backends import backend_of, backends
 from fabfile.haproxy.ramp import Tally, stages, worse
 from fabfile.haproxy.traffic import RECORD, Server, read_servers
 from fabfile.model import Fleet, Refusal
+from fabfile.status import looked
 
 from .recording import Recorded, contents, site
 
@@ -144,6 +147,19 @@ def test_rules_that_lead_nowhere_any_more_are_not_ours(host: MakeHost) -> None:
     ]
     assert rules.holds(live, wanted)
     assert not rules.holds([*live, rules.JUMPS["GATEHOUSE-OUTER"]], wanted)
+
+
+def test_status_expects_varnish_on_the_private_address_behind_an_edge_alone(
+    host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = f"clock\t{round(time.time())}\nload\t0 0 0\nlistens\t10.0.0.2:8081\n"
+    monkeypatch.setattr(Recorded, "ask", lambda *_: told)
+    faults = {}
+    for name, machines in {"web2": ("vps", "web2"), "vps": ("vps", "web2")}.items():
+        there = host(name, *machines)
+        there.visit = SimpleNamespace(connection=SimpleNamespace(port=22))  # type: ignore[assignment]
+        faults[name] = [one.fault for one in looked(there).faults]
+    assert faults == {"web2": [], "vps": ["listens to the world"]}
 
 
 def test_no_edge_is_ever_banned_and_the_ban_is_where_the_visitor_connects(host: MakeHost) -> None:
