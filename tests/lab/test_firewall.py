@@ -79,6 +79,7 @@ def test_a_port_is_open_for_a_while_to_whom_it_was_opened_and_shuts_by_itself(
     assert [reaches(somebody, vps, family) for family in (4, 6)] == [False, False]
 
 
+@pytest.mark.demand
 def test_who_is_shut_out_is_so_at_once_with_what_is_under_way_and_comes_back(
     vps: Machine, somebody: Attacker, listener: None
 ) -> None:
