@@ -211,7 +211,7 @@ def start(c):
 
 def patience(host: Host) -> int:
     """Seconds that an answer may take: those of the most patient site's PHP and a few to spare, at least a minute."""
-    return max([60, *(site.php.timeout + 10 for site in host.sites if site.php)])
+    return max([60, *(site.php.timeout + 10 for site in host.fronted if site.php)])
 
 
 STEPS = (install, hosts, configure, start)

@@ -103,6 +103,12 @@ def test_a_server_tells_nobody_its_name_in_its_cookie(host: MakeHost) -> None:
     assert f"server-state-file {RECORD}" in config
 
 
+def test_an_edge_waits_for_the_slowest_site_that_it_fronts(host: MakeHost) -> None:
+    there = host("vps")
+    there.fronted = (EVERYWHERE, site("slow.test", hosts=("web2",), php={"timeout": 300}))
+    assert "timeout server 320s" in contents(there.after(haproxy.configure))[haproxy.CONFIG]
+
+
 # ---------------------------------------------------------------------- the web server behind
 
 
