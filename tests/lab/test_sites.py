@@ -223,7 +223,7 @@ def test_a_suspended_site_says_so_alone_and_comes_back(shop: Shop) -> None:
 
 def test_bad_input_is_refused_with_the_right_candidates(shop: Shop) -> None:
     source, serves = shop.source("twelve"), shop.releases()
-    here = str(serves[0]["id"])
+    here = next(str(one["id"]) for one in serves if one["serves"])
     for words, told in {
         ("site.deploy", "shpo.test", "--source", source): DOMAIN,
         ("site.deploy", DOMAIN, "--source", f"{source}/index.php"): "is not a directory",
