@@ -34,3 +34,13 @@ def test_every_task_and_every_option_says_what_it_is_for() -> None:
 
     assert [] == silent
     assert [] == bare
+
+
+def test_every_reading_task_is_timed_on_a_host_with_many_sites() -> None:
+    """A new task with --json either only looks, and is in the list that the lab times, or does something."""
+    from fabfile import ns
+    from tests.lab.test_reading import DOING, READING
+
+    readable = {name for name in ns.task_names if any(arg.name == "json" for arg in ns[name].get_arguments())}
+    names = {name.removesuffix(".show") if name == "logs.show" else name for name in readable}
+    assert names - DOING - {"selinux.denials"} == set(READING)
