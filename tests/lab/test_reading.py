@@ -32,7 +32,8 @@ READING: dict[str, tuple[str, ...]] = {
     "lock.status": (),
 }
 DOING = {
-    *("bootstrap", "check", "renew", "undo", "lock.break", "cert.renew", "varnish.purge", "fail2ban.unban", "logs.report"),
+    *("bootstrap", "check", "renew", "undo", "lock.break"),
+    *("cert.renew", "varnish.purge", "fail2ban.unban", "logs.report"),
     *("site.apply", "site.deploy", "site.rollback"),
 }
 """Tasks with --json that do something, or bring something back."""
