@@ -24,6 +24,7 @@ from pathlib import Path
 
 from ..engine import Facts, Host, Problem, StepFailed, console, query
 from ..engine.transfer import LEFT_OUT, rsync
+from ..haproxy.backends import balanced
 from ..model import Problem as Wrong
 from ..model import Refusal, Site
 from ..model.grammars import byte_count
@@ -213,11 +214,13 @@ def serve(host: Host, site: Site, id_: str, php: str, origin: str, back: bool) -
     patience = (site.php.timeout if site.php else 30) + 5
     names = [name.replace(".", "[.]") for name in site.names]
     patterns = ["|".join(names[at : at + 25]) for at in range(0, len(names), 25)]
+    # An edge with several web servers behind it might ask another one than this.
+    alone = "edge" in host.fleet.roles(host.name) and not balanced(host)
     host.run(
         f"releases/{id_} serves",
         shell("serve"),
         *(site.root, site.owner, id_, php if site.php else "", site.domain, site.deploy.smoke, str(site.deploy.expect)),
-        *(str(patience), origin, "back" if back else "", *patterns),
+        *(str(patience), origin, "back" if back else "", "haproxy" if alone else "apache", *patterns),
     )
 
 

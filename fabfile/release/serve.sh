@@ -1,9 +1,10 @@
-# SERVE TREE OWNER ID PHP DOMAIN PAGE EXPECT PATIENCE FROM BACK NAMES...: the switch, what must hear of it, and the
+# SERVE TREE OWNER ID PHP DOMAIN PAGE EXPECT PATIENCE FROM BACK DOOR NAMES...: the switch, what must hear of it, and the
 # proof, in one piece: it goes on when the line is cut.  BACK: the former release comes back when the proof fails.
+# DOOR: `haproxy` when it leads here and nowhere else; `apache`, the first one here that speaks plain HTTP, when not.
 tree=$1 owner=$2 id=$3 php=$4 domain=$5 page=$6 expect=$7 patience=$8 from=$9
 shift 9
-back=$1
-shift
+back=$1 door=$2
+shift 2
 live=$tree/public_html
 
 # switch RELEASE: one rename.  A directory, from before there were releases, changes places with the link.
@@ -57,8 +58,7 @@ ask() {
     printf '%s\r\n' "GET $page HTTP/1.1" "Host: $domain" 'User-Agent: gatehouse' 'Accept: */*' \
         'X-Forwarded-Proto: https' 'Connection: close' '' > "$box/request"
     for tried in 1 2; do
-        # HAProxy may stand on another host: then Apache is the first one here that speaks plain HTTP.
-        if systemctl -q is-active haproxy; then
+        if [ "$door" = haproxy ]; then
             timeout "$patience" openssl s_client -quiet -connect 127.0.0.1:443 -servername "$domain" \
                 < "$box/request" > "$box/answer" 2> "$box/tls" || :
         else
