@@ -22,7 +22,10 @@ PROGRAM = r"""
 place=$1 kept=$2
 shift 2
 ask() { curl --silent --max-time 20 -o /dev/null -w '%{http_code} %{http_version} %{exitcode} %{errormsg}\n' "$@"; }
-told() { mawk -W interactive -v page="$1" -v how="$2" '{ print systime(), page, how, $0 }' >> "$place/told"; }
+# A file for each of them: mawk writes a line in pieces.
+told() {
+    mawk -W interactive -v page="$1" -v how="$2" '{ print systime(), page, how, $0 }' > "$(mktemp "$place/told.XXXXXX")"
+}
 for page do
     for version in http1.1 http2; do
         ask --$version --rate "$kept/s" "https://$page[1-1000000]" | told "$page" kept &
@@ -80,7 +83,7 @@ def visitors(stranger: Stranger, *pages: str) -> Iterator[Visits]:
         yield visits
     finally:
         stranger.check(f"touch {place}/end; for i in $(seq 300); do [ ! -e {place}/over ] || break; sleep 0.1; done")
-        lines = stranger.check(f"cat {place}/log >&2; cat {place}/told; rm -rf {place} {place}.sh").splitlines()
+        lines = stranger.check(f"cat {place}/log >&2; cat {place}/told.*; rm -rf {place} {place}.sh").splitlines()
         visits.answers += [_read(line) for line in lines]
 
 
