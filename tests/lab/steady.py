@@ -7,6 +7,7 @@ RFC 9113 (6.8) and RFC 9112 (9.3.1) let a client do when a server lets an idle c
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import time
 from collections import Counter
@@ -40,6 +41,8 @@ pkill -g 0 -x curl
 wait
 : > "$place/over"
 """
+
+LINE = re.compile(r"(\d+) (\S+) (kept|once) (\d{3}) ([\d.]+ \d+ .*)")
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,10 @@ def visitors(stranger: Stranger, *pages: str) -> Iterator[Visits]:
     finally:
         stranger.check(f"touch {place}/end; for i in $(seq 300); do [ ! -e {place}/over ] || break; sleep 0.1; done")
         lines = stranger.check(f"cat {place}/log >&2; cat {place}/told.*; rm -rf {place} {place}.sh").splitlines()
-        visits.answers += [_read(line) for line in lines]
+        visits.answers += [answer for line in lines for answer in _read(line)]
 
 
-def _read(line: str) -> Answer:
-    second, page, how, code, *rest = line.split(" ", 4)
-    return Answer(int(second), page, how, int(code), " ".join(rest))
+def _read(line: str) -> Iterator[Answer]:
+    """The answer that a line tells; none where a visitor was sent away in the middle of its last one."""
+    if told := LINE.fullmatch(line):
+        yield Answer(int(told[1]), told[2], told[3], int(told[4]), told[5])
