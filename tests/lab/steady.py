@@ -22,7 +22,9 @@ KEPT, ONCE = 8, 3
 PROGRAM = r"""
 place=$1 kept=$2
 shift 2
-ask() { curl --silent --max-time 20 -o /dev/null -w '%{http_code} %{http_version} %{exitcode} %{errormsg}\n' "$@"; }
+# By standard error, which waits for nothing: what else is told comes in blocks.
+told='%{stderr}%{http_code} %{http_version} %{exitcode} %{errormsg}\n'
+ask() { curl --silent --max-time 20 -o /dev/null -w "$told" "$@" 2>&1; }
 # A file for each of them: mawk writes a line in pieces.
 told() {
     mawk -W interactive -v page="$1" -v how="$2" '{ print systime(), page, how, $0 }' > "$(mktemp "$place/told.XXXXXX")"
