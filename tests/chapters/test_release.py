@@ -109,7 +109,7 @@ def test_every_name_is_forgotten_in_words_that_a_regular_expression_takes_as_the
     release.serve(host, many, FIRST, "8.4", "me", back=True)
 
     (run,) = host._pending
-    patterns = run.args[10:]  # type: ignore[union-attr]
+    patterns = run.args[11:]  # type: ignore[union-attr]
     names = [name.replace("[.]", ".") for pattern in patterns for name in pattern.split("|")]
     assert list(many.names) == names
     assert max(map(len, patterns)) < 8000  # Varnish's line
