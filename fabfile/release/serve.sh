@@ -35,7 +35,7 @@ tell() {
 }
 forget_pages() {
     systemctl -q is-active varnish || return 0
-    for names do varnishadm -t 5 ban "req.http.Host ~ ^($names)\$" || deaf=yes; done
+    for names do varnishadm -t 5 ban obj.http.X-Host '~' "^($names)\$" || deaf=yes; done
 }
 
 # settle: answers that were begun by the former release may have come to Varnish after it forgot.
