@@ -5,6 +5,7 @@ hosts (tests/lab).  Either is run as well when it is named.  What is marked `dem
 --demand.
 """
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ import pytest
 TESTS = Path(__file__).parent
 RINGS = {TESTS / "lab": "--lab", TESTS / "renew": "--rendered"}
 pytest_plugins = ["tests.lab.faults.table", "pytester"]
+
+
+def pytest_configure() -> None:
+    """Who is started in the background, as by a CI, may have been told to ignore Ctrl-C; programs under test are not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
