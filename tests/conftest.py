@@ -16,7 +16,7 @@ pytest_plugins = ["tests.lab.faults.table", "pytester"]
 
 
 def pytest_configure() -> None:
-    """Who is started in the background, as by a CI, may have been told to ignore Ctrl-C; programs under test are not."""
+    """Who is started in the background, as by a CI, may be told to ignore Ctrl-C; programs under test are not."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
