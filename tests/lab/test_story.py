@@ -19,14 +19,19 @@ DAEMONS = "haproxy varnish apache2 fail2ban"
 
 
 @pytest.fixture
-def releases(tmp_path: Path) -> list[Path]:
-    """Two releases of one application, told apart by what they say."""
+def releases(pair: Pair, tmp_path: Path) -> Iterator[list[Path]]:
+    """Two releases of one application, told apart by what they say; at the end the one of before serves again."""
+    live = f"/var/www/{CHANGED}/public_html"
+    before = {machine.name: machine.check(f"basename $(readlink {live})").strip() for machine in pair.machines}
     places = [tmp_path / name for name in ("one", "two")]
     for place in places:
         place.mkdir()
         (place / "app.php").write_text(APP.format(place.name))
         (place / "index.html").write_text(f"front page of {place.name}\n")
-    return places
+    yield places
+    for machine in pair.machines:
+        machine.fab("site.resume", CHANGED, directory=pair.directory)
+        told(machine.fab("site.rollback", CHANGED, "--to", before[machine.name], directory=pair.directory))
 
 
 @pytest.fixture

@@ -8,6 +8,11 @@ from typing import Any
 from ..machine import Machine
 from .yardstick import Yardstick
 
+WAIVERS = {
+    "apache-11": "in a site's own directory root alone puts links, and public_html is one, to the release that serves; "
+    "below it, in the site's rooms, links are followed within one owner alone",
+}
+
 APACHE = Yardstick("dev-sec apache-baseline")
 
 
@@ -129,4 +134,4 @@ def hidden_files_stay_hidden(host: Any) -> bool:
 
 
 def test_apache_baseline(host: Machine) -> None:
-    APACHE.judge(host.testinfra, {})
+    APACHE.judge(host.testinfra, WAIVERS)
