@@ -59,6 +59,9 @@ class Lab:
             image.ensure(self._docker)
             _allow_many_systemds()
             network.ensure(self._docker, self.name, self._seed, self._mine)
+            if not (self.directory / "key").exists():
+                for container in self._containers():  # of a directory that was deleted: nobody has their key any more
+                    _discard(container)
             self._make_key()
             self._start("ca", image.TOOLBOX).wait()
             with ThreadPoolExecutor() as pool:

@@ -1,6 +1,9 @@
 """The lab itself: what the other tests take for granted about its hosts."""
 
+import shutil
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +102,17 @@ def test_the_ca_answers_unless_it_is_unreachable(lab: Lab, stranger: Stranger) -
     with lab.authority.unreachable():
         assert stranger.curl(*ask).rc == 7
     assert "newOrder" in stranger.curl(*ask).out
+
+
+def test_a_lab_whose_directory_was_deleted_comes_up_anew(tmp_path: Path) -> None:
+    """As when a checkout is removed and cloned again to the same place."""
+    lab = Lab(tmp_path / "lab")
+    try:
+        lab.up()
+        shutil.rmtree(lab.directory)
+        lab.up()
+        assert "uid=1000" in subprocess.run(
+            ["ssh", "-F", lab.directory / "ssh_config", "vps", "id"], capture_output=True, text=True, check=True
+        ).stdout
+    finally:
+        lab.down()
