@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json as json_
 import os
-import sys
 import tempfile
 import time
 import zlib
@@ -20,6 +19,7 @@ from invoke import Exit
 from rich.table import Table
 
 from .engine import Guarded, Host, Problem, StepFailed, console, query, task
+from .engine.asking import confirmed
 from .model import Refusal, Site
 
 CONFIG = "/etc/mysql/mariadb.conf.d/99-gatehouse.cnf"
@@ -390,7 +390,8 @@ def load(c, domain, from_="", yes=False):
     path = Path(from_)
     whole(path)
     if not yes and not host.dry:
-        _asked(host, site, path)
+        what = f"all that the database of {site.shown} on {host.name} holds is replaced by {path.name}"
+        confirmed(what, (site.domain, site.shown))
     if _file(site) not in host.facts.files:
         raise Guarded(f"{site} has no database on {host.name} yet", f"fab -H {host.name} database")
     name = f"{KEPT}/{site.owner}.{time.strftime('%Y%m%d-%H%M%S', time.gmtime(host.facts.clock))}.sql.gz"
@@ -421,12 +422,3 @@ def whole(path: Path) -> None:
         raise Refusal(f"--from {path}: {reason}{example}") from None
     if b"\n-- Dump completed" not in tail:
         raise Refusal(f"--from {path}: it does not end as a whole dump does (-- Dump completed){example}")
-
-
-def _asked(host: Host, site: Site, path: Path) -> None:
-    """Raises Guarded unless whoever types confirms it with the domain."""
-    replaced = f"all that the database of {site.shown} on {host.name} holds is replaced by {path.name}"
-    if not sys.stdin.isatty():
-        raise Guarded(replaced, "if that is what you want, type the same again with --yes")
-    if input(f"{replaced}.\nType the domain to go on: ").strip() not in (site.domain, site.shown):
-        raise Guarded("nothing was touched", "")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from invoke import Collection, Context, Exit, task
+from invoke import Collection, Context, task
 from pydantic import ValidationError
 
 from .engine import console
+from .engine.pool import told
 from .model import Fleet, Problem, Refusal, Site, find_fleet
 from .model.names import both_forms, site_domain
 from .model.refusal import Wrong, shown_path
@@ -47,8 +44,8 @@ domain: {domain}
 
 def inv_tasks() -> Collection:
     """The namespace for tasks.py."""
-    told = {"domain": "the bare domain, without www; an IDN as it is read", "fleet": FLEET}
-    return Collection("site", task(positional=["domain"], help=told)(_told(new)))
+    options = {"domain": "the bare domain, without www; an IDN as it is read", "fleet": FLEET}
+    return Collection("site", task(positional=["domain"], help=options)(told(new)))
 
 
 FLEET = "the fleet.yml to use; else GATEHOUSE_FLEET, else ./fleet.yml"
@@ -89,17 +86,3 @@ def write(fleet: Fleet, text: str) -> Path:
     except OSError as error:
         raise Refusal(Problem(f"cannot be written: {error.strerror}", path)) from None
     return path
-
-
-def _told(body: Callable[..., None]) -> Callable[..., None]:
-    """A Refusal becomes its message and exit code 2."""
-
-    @functools.wraps(body)
-    def told(*args: Any, **kwargs: Any) -> None:
-        try:
-            body(*args, **kwargs)
-        except Refusal as refusal:
-            print(refusal, file=sys.stderr)
-            raise Exit(code=refusal.exit_code) from None
-
-    return told

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_
 import shlex
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from . import apache, cert, database, fail2ban, haproxy, php, release, site, varnish
 from .engine import Facts, Guarded, Host, console, flow, query, steps
+from .engine.asking import confirmed
 from .flows import preflight
 from .model import Problem, Refusal, Site, chosen_site
 
@@ -261,7 +261,8 @@ def remove(c, domain, yes=False):
     one = chosen_site(leftovers(host.facts, host.sites), domain, f"{host.name} has, without a file in sites/,")
     name = f"{BACKUPS}/{one}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(host.facts.clock))}"
     if not yes and not host.dry:
-        _asked(host, one, name)
+        what = f"{one.shown}, its files, its database and its user go from {host.name}"
+        confirmed(f"{what}; first all is archived in {name}.*", (one.domain, one.shown))
     _unserved(c, host, one)
     with host.step("site.remove"):
         host.run(f"archive {one.root}", ARCHIVE, one.root, one.owner, one.domain, f"{name}.tar.gz")
@@ -289,15 +290,6 @@ def _unserved(c: Any, host: Host, one: Site) -> None:
             host.run("its session password goes", 'rm -f -- "$@"', *passwords)
         steps(c, php.start)
         _watched(c, host)
-
-
-def _asked(host: Host, one: Site, name: str) -> None:
-    """Raises Guarded unless whoever types confirms it with the domain."""
-    what = f"{one.shown}, its files, its database and its user go from {host.name}; first all is archived in {name}.*"
-    if not sys.stdin.isatty():
-        raise Guarded(what, "if that is what you want, type the same again with --yes")
-    if input(f"{what}\nType the domain to go on: ").strip() not in (one.domain, one.shown):
-        raise Guarded("nothing was touched", "")
 
 
 def leftovers(facts: Facts, sites: tuple[Site, ...]) -> tuple[Site, ...]:

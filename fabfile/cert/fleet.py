@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from invoke import Collection, Context, Exit, task
+from invoke import Collection, Context, task
 
 from ..engine import Host, Problem
-from ..engine.pool import everywhere
+from ..engine.pool import everywhere, told
 from ..model import Fleet, Refusal, find_fleet
 from . import answers
 from .answers import Certificate, Outcome, Row
@@ -29,8 +26,8 @@ LIST = {"fleet": FLEET, "json": JSON}
 
 def inv_tasks() -> Collection:
     """The namespace for tasks.py."""
-    renewing = task(positional=["domain"], help=RENEW)(_told(renew))
-    return Collection("cert", renewing, task(name="list", help=LIST)(_told(list_)))
+    renewing = task(positional=["domain"], help=RENEW)(told(renew))
+    return Collection("cert", renewing, task(name="list", help=LIST)(told(list_)))
 
 
 def renew(_c: Context, domain: str, fleet: str = "", json: bool = False) -> None:
@@ -50,20 +47,6 @@ def list_(_c: Context, fleet: str = "", json: bool = False) -> None:
     found, hosts = _fleet(fleet)
 
     answers.show(_ask(found, hosts, answers.listed, "looking", Certificate.unknown), json)
-
-
-def _told(body: Callable[..., None]) -> Callable[..., None]:
-    """A Refusal becomes its message and exit code 2."""
-
-    @functools.wraps(body)
-    def told(*args: Any, **kwargs: Any) -> None:
-        try:
-            body(*args, **kwargs)
-        except Refusal as refusal:
-            print(refusal, file=sys.stderr)
-            raise Exit(code=refusal.exit_code) from None
-
-    return told
 
 
 def _ask(

@@ -62,6 +62,12 @@ for worker in $(master 'show proc' | awk '/^#/ { old = /old workers/; next } old
 done
 """
 
+TAKING_AWAY = {
+    "server": "a web server's name in fleet.yml",
+    "wait": "seconds to wait for the end of its requests",
+    "force": "even when no other is left that could serve its sites",
+}
+
 MAINTENANCE, DRAINING = 1, 8
 """Bits of srv_admin_state: what was forced at the socket."""
 
@@ -138,11 +144,7 @@ def servers(c, json=False):
 
 @query(
     positional=["server"],
-    help={
-        "server": "a web server's name in fleet.yml",
-        "wait": "seconds to wait for the end of its requests",
-        "force": "even when no other is left that could serve its sites",
-    },
+    help={**TAKING_AWAY},
     within={"wait": (0, 3600)},
 )
 def drain(c, server, wait=60, force=False):
@@ -158,11 +160,7 @@ def drain(c, server, wait=60, force=False):
 
 @query(
     positional=["server"],
-    help={
-        "server": "a web server's name in fleet.yml",
-        "wait": "seconds to wait for the end of its requests",
-        "force": "even when no other is left that could serve its sites",
-    },
+    help={**TAKING_AWAY},
     within={"wait": (0, 3600)},
 )
 def maintenance(c, server, wait=60, force=False):
