@@ -8,6 +8,7 @@ from . import apache, cert, database, fail2ban, firewall, haproxy, hardening, ph
 from .engine import Host, flow, query, steps
 from .engine.report import console
 from .engine.trust import enrol
+from .model import Fleet
 
 CHAPTERS = (
     ("", system.STEPS),
@@ -17,7 +18,7 @@ CHAPTERS = (
     ("edge", haproxy.STEPS),
     ("web", varnish.STEPS),
     ("web", site.STEPS),
-    ("web", database.STEPS),
+    ("database", database.STEPS),
     ("web", php.STEPS),
     ("web", apache.STEPS),
     ("edge web", (firewall.layers,)),
@@ -25,8 +26,8 @@ CHAPTERS = (
     ("", fail2ban.STEPS),
     ("", hardening.STEPS),
 )
-"""The chapters in order, and for hosts of which roles (fleet.yml) they are; "" is every host.  Without an edge in the
-fleet, a web server has both roles."""
+"""The chapters in order, and for hosts of which roles they are; "" is every host.  A host that makes pages (`web`) has
+every other role too that no host of the fleet has for it: see Fleet.roles."""
 
 
 def steps_of(roles):
@@ -34,7 +35,7 @@ def steps_of(roles):
     return tuple(step for whose, chapter in CHAPTERS if not whose or {*roles} & {*whose.split()} for step in chapter)
 
 
-BOOTSTRAP = steps_of({"edge", "web"})
+BOOTSTRAP = steps_of(Fleet().roles("vps"))
 """What a host goes through that is a whole web server."""
 
 

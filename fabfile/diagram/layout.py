@@ -102,7 +102,7 @@ def lay_out(fleet: Fleet) -> Drawing:
     """A picture of the fleet; without hosts in fleet.yml, of the one host that would be given with -H."""
     machines = list(fleet.hosts.values()) or [Machine(name="vps")]
     edges = [machine for machine in machines if "edge" in machine.roles]
-    fronts = edges or [machine for machine in machines if "web" in machine.roles]
+    fronts = edges or [machine for machine in machines if machine.serves]
     behind = [machine for machine in machines if machine not in fronts]
     top = EDGE + BOX + (60 if len(fronts) == 1 else 84)
     first = _row(fleet, fronts, top, front=True)
@@ -126,7 +126,7 @@ def _row(fleet: Fleet, machines: Sequence[Machine], top: float, front: bool) -> 
 
 def _card(fleet: Fleet, machine: Machine, left: float, top: float, front: bool) -> Card:
     """A host from its door down to its databases."""
-    web = "web" in machine.roles
+    web = machine.serves
     sites = fleet.sites_for(machine.name) if web else ()
     columns = 4 if len(sites) > 3 else 3
     inner = columns * POOL_WIDTH + (columns - 1) * POOL_GAP + 2 * POOL_GAP

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..engine import Host, Unit
+from ..model.ways import SSH, WORLD, ways_to
 from .rules import JUMPS, NOW, RULES, TOOLS, chain, holds, inner, outer, passing, table
 
 Rules = dict[int, dict[str, list[str]]]
@@ -36,17 +37,23 @@ done
 def wanted(host: Host) -> Rules:
     """The rules as they should be.  What was allowed or denied for a while is kept as it is in force."""
     facts, fleet, roles = host.facts, host.fleet, host.fleet.roles(host.name)
-    edges = [str(edge.address) for edge in fleet.edges_of(host.name)]
+    open_to = [
+        ("" if way.source == WORLD else str(fleet.machine(way.source).address), way.port)
+        for way in ways_to(fleet, host.name)
+        if way.port != SSH
+    ]
+    bastions = [str(bastion.address) for bastion in fleet.bastions(host.name)]
     webs = [str(web.address) for web in fleet.webs_behind(host.name)]
     rules = {}
     for family, live in ((4, facts.rules4), (6, facts.rules6)):
         rules[family] = {
             NOW: passing(live),
-            "GATEHOUSE": chain(family, facts.ssh_ports, host.operators, fleet.open, "edge" in roles, edges),
+            "GATEHOUSE": chain(family, facts.ssh_ports, host.operators, fleet.open, open_to, bastions),
             "GATEHOUSE-INNER": inner(facts.users, roles),
         }
-        if edges or webs:
-            rules[family]["GATEHOUSE-OUTER"] = outer(family, facts.users, webs, bool(edges))
+        behind = bool(fleet.edges_of(host.name))
+        if behind or webs:
+            rules[family]["GATEHOUSE-OUTER"] = outer(family, facts.users, webs, behind)
     return rules
 
 

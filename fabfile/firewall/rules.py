@@ -12,6 +12,9 @@ Network = IPv4Network | IPv6Network
 Openings = Mapping[str, Sequence[Network]]
 """Ports such as `8443/tcp`, and the networks that may come; none: everybody."""
 
+Opening = tuple[str, int]
+"""An address, empty for everybody's, and the TCP port to which who has it may come."""
+
 RULES = {4: "/etc/iptables/rules.v4", 6: "/etc/iptables/rules.v6"}
 TOOLS = {4: "iptables", 6: "ip6tables"}
 WEB_PORTS = (80, 443)
@@ -39,17 +42,25 @@ def chain(
     ssh_ports: Iterable[int],
     operators: Iterable[str],
     more: Openings | None = None,
-    web: bool = True,
-    edges: Iterable[str] = (),
+    ways: Iterable[Opening] = (("", 80), ("", 443)),
+    bastions: Iterable[str] = (),
 ) -> list[str]:
     """The rules of our chain for one family (4 or 6).  `more` are the ports that fleet.yml opens besides.
 
-    `web`: visitors come in.  `edges` are the addresses of those through which they come, to Varnish.
+    `ways` are the ports that others may come to besides SSH.  With `bastions` SSH is for who comes through them alone.
     """
     icmp = {4: ["-p icmp -m icmp --icmp-type 8 -j ACCEPT"], 6: ["-p ipv6-icmp -j ACCEPT"]}[family]
     dhcp = {4: [], 6: ["-d fe80::/64 -p udp -m udp --dport 546 -j ACCEPT"]}[family]
     mine = of_family(family, operators)
     ports = sorted(ssh_ports)
+    ways = sorted(ways)
+    web = ",".join(str(port) for source, port in ways if not source)
+    through = of_family(family, bastions)
+    if bastions:
+        doors = [f"-s {bastion} -p tcp -m tcp --dport {port} -j ACCEPT" for bastion in through for port in ports]
+    else:
+        doors = [f"-s {network} -p tcp -m tcp --dport {port} -j ACCEPT" for network in mine for port in ports]
+        doors += [f"-p tcp -m tcp --dport {port} -j ACCEPT" for port in ports]
     return [
         "-i lo -j ACCEPT",
         f"-j {NOW}",
@@ -57,10 +68,14 @@ def chain(
         "-m conntrack --ctstate INVALID -j DROP",
         *icmp,
         *dhcp,
-        *(f"-s {network} -p tcp -m tcp --dport {port} -j ACCEPT" for network in mine for port in ports),
-        *(f"-p tcp -m tcp --dport {port} -j ACCEPT" for port in ports),
-        *([f"-p tcp -m multiport --dports {','.join(map(str, WEB_PORTS))} -j ACCEPT"] if web else []),
-        *(f"-s {edge} -p tcp -m tcp --dport {VARNISH} -j ACCEPT" for edge in of_family(family, edges)),
+        *doors,
+        *([f"-p tcp -m multiport --dports {web} -j ACCEPT"] if web else []),
+        *(
+            f"-s {source} -p tcp -m tcp --dport {port} -j ACCEPT"
+            for address, port in ways
+            if address
+            for source in of_family(family, [address])
+        ),
         *(rule for port, sources in (more or {}).items() for rule in openings(family, port, sources)),
         "-j DROP",
     ]

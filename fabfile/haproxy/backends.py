@@ -46,10 +46,16 @@ def backends(host: Host) -> tuple[Backend, ...]:
     if not balanced(host):
         return (Backend(ALL, (Server(ALL, f"127.0.0.1:{PORT}"),)),)
     fleet = host.fleet
-    webs = tuple(machine for machine in fleet.hosts.values() if "web" in machine.roles)
-    sets = {ALL: webs} | {backend_of(fleet, site): fleet.webs_of(site) for site in host.fronted}
+    sets = {ALL: fleet.webs} | {backend_of(fleet, site): fleet.webs_of(site) for site in host.fronted}
     return tuple(
-        Backend(name, tuple(Server(web.name, _address(host, web.name), web.weight) for web in servers))
+        Backend(
+            name,
+            tuple(
+                Server(web.name, _address(host, web.name), web.weight)
+                for web in servers
+                if fleet.together(web.name, host.name)
+            ),
+        )
         for name, servers in sorted(sets.items())
     )
 
@@ -57,8 +63,7 @@ def backends(host: Host) -> tuple[Backend, ...]:
 def backend_of(fleet: Fleet, site: Site) -> str:
     """The backend that leads to the site's web servers."""
     names = [web.name for web in fleet.webs_of(site)]
-    every = [machine.name for machine in fleet.hosts.values() if "web" in machine.roles]
-    return ALL if names == every else ":".join((ALL, *names))
+    return ALL if names == [web.name for web in fleet.webs] else ":".join((ALL, *names))
 
 
 def _address(host: Host, web: str) -> str:

@@ -8,7 +8,7 @@ What YAML says: sites, machines, the fleet; and the refusal of everything else, 
 
 from .choose import chosen_site, nearest
 from .durations import duration
-from .fleet import PRODUCTION, ROLES, STAGING, Acme, Fleet, Machine
+from .fleet import PRODUCTION, ROLES, STAGING, Acme, Edge, Files, Fleet, Machine, Static, Store
 from .functions import DISABLED
 from .load import find_fleet, load_fleet, load_sites
 from .owners import owner_of
@@ -23,12 +23,16 @@ __all__ = [
     "Acme",
     "Cache",
     "Deploy",
+    "Edge",
+    "Files",
     "Fleet",
     "Machine",
     "Php",
     "Problem",
     "Refusal",
     "Site",
+    "Static",
+    "Store",
     "Tls",
     "chosen_site",
     "duration",

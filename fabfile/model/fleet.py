@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 
 from . import grammars
 from .refusal import Problem, Refusal, Wrong, quoted, shown_path
-from .site import FROZEN, Site, number, switch, unique, words
+from .site import FROZEN, Site, choice, number, switch, unique, words
 
 # Let's Encrypt, "Staging Environment" and "ACME v2 Production".
 PRODUCTION = "https://acme-v02.api.letsencrypt.org/directory"
@@ -19,6 +19,17 @@ STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 
 Role = Literal["web", "edge", "static", "app", "cache", "database", "files", "balancer"]
 ROLES: tuple[str, ...] = get_args(Role)
+
+INNER: tuple[Role, ...] = ("static", "app", "cache", "database", "files")
+"""Roles whose hosts let in the other hosts of the fleet alone."""
+
+ELSEWHERE: tuple[Role, ...] = ("edge", "cache", "database", "files")
+"""What a host that makes pages does itself, as long as no host of the fleet has that role."""
+
+ENDINGS = (
+    "avif", "css", "gif", "ico", "jpeg", "jpg", "js", "map", "mjs", "mp3", "mp4", "ogg", "otf", "pdf", "png", "svg",
+    "ttf", "wasm", "webm", "webp", "woff", "woff2",
+)  # fmt: skip
 
 
 def _path(value: Any, info: ValidationInfo) -> Any:
@@ -92,6 +103,46 @@ class Acme(BaseModel):
         return value
 
 
+class Edge(BaseModel):
+    """What ends TLS on the hosts with the role edge."""
+
+    model_config = FROZEN
+
+    server: Literal["haproxy", "nginx"] = choice("haproxy", "nginx", "what visitors speak to on an edge")
+
+
+class Static(BaseModel):
+    """What the hosts with the role static serve, and with what."""
+
+    model_config = FROZEN
+
+    server: Literal["nginx", "lighttpd"] = choice("nginx", "lighttpd", "what serves files on a static host")
+    endings: Annotated[tuple[grammars.Ending, ...], Field(min_length=1), unique] = Field(
+        default=ENDINGS,
+        title="how paths end that an edge asks a static host for; the rest goes to the app hosts",
+        description="a list of file name endings",
+        examples=[["css", "js", "png"]],
+    )
+
+
+class Store(BaseModel):
+    """What keeps sessions and objects in memory on the host with the role cache."""
+
+    model_config = FROZEN
+
+    server: Literal["redis", "memcached"] = choice("redis", "memcached", "what keeps sessions and objects in memory")
+    memory_mb: int = number(64, 8, 1_000_000, "memory for all of it together, in MB; when it is full, the oldest go")
+
+
+class Files(BaseModel):
+    """How the sites' files come from the host with the role files to those that serve them."""
+
+    model_config = FROZEN
+
+    server: Literal["kernel", "ganesha"] = choice("kernel", "ganesha", "the NFS server, where mount is nfs")
+    mount: Literal["nfs", "sync"] = choice("nfs", "sync", "NFSv4, or a tree of each host's own that follows the first")
+
+
 class Machine(BaseModel):
     """One host of the fleet."""
 
@@ -113,6 +164,11 @@ class Machine(BaseModel):
         100,
         "its share of the visitors behind an edge, in percent of a full one; 0 lets a new one come in slowly",
     )
+
+    @property
+    def serves(self) -> bool:
+        """Whether pages are made on it: an app host, or one that is everything."""
+        return bool({"web", "app"} & {*self.roles})
 
     def __str__(self) -> str:
         return self.name
@@ -157,6 +213,24 @@ class Fleet(BaseModel):
         description="machines by name",
         examples=[{"web1": {}}],
     )
+    pools: dict[grammars.HostAlias, Annotated[tuple[grammars.HostAlias, ...], Field(min_length=1), unique]] = Field(
+        default_factory=dict,
+        title="hosts that belong together: an edge leads only to those with which it shares a pool; none means to all",
+        description="lists of hosts by name",
+        examples=[{"main": ["edge1", "app1"]}],
+    )
+    edge: Edge = Field(
+        default=Edge(), title="the edges", description="keys such as server", examples=[{"server": "nginx"}]
+    )
+    static: Static = Field(
+        default=Static(), title="the static hosts", description="keys such as server", examples=[{"server": "lighttpd"}]
+    )
+    cache: Store = Field(
+        default=Store(), title="the cache host", description="keys such as server", examples=[{"server": "memcached"}]
+    )
+    files: Files = Field(
+        default=Files(), title="the files host", description="keys such as mount", examples=[{"mount": "sync"}]
+    )
     mac: Literal["apparmor", "selinux"] = Field(
         default="apparmor",
         title="what confines the services (mandatory access control): Debian's own AppArmor, or SELinux",
@@ -200,45 +274,88 @@ class Fleet(BaseModel):
         raise Refusal(Problem(f"there is no host {host}; {hint}", self._file, key="hosts", example=f"{host}: {{}}"))
 
     def roles(self, host: str) -> frozenset[str]:
-        """What `host` does: its roles, and in a fleet without an edge every web server is its own."""
-        own = frozenset(self.machine(host).roles)
-        return own | {"edge"} if "web" in own and not self.edges else own
+        """What `host` does: its roles, and for one that makes pages (`web`) all that no other host does for it."""
+        own: frozenset[str] = frozenset(self.machine(host).roles)
+        if not self.machine(host).serves:
+            return own
+        return own | {"web"} | {role for role in ELSEWHERE if not self.having(role)}
+
+    def having(self, role: str) -> tuple[Machine, ...]:
+        """The machines that fleet.yml gives this role."""
+        return tuple(machine for machine in self.hosts.values() if role in machine.roles)
+
+    def one(self, role: str) -> Machine | None:
+        """The machine with this role, of which a fleet has one at most; None: whoever needs it does it itself."""
+        return next(iter(self.having(role)), None)
 
     @property
     def edges(self) -> tuple[Machine, ...]:
         """The machines with the role edge: what visitors speak to."""
-        return tuple(machine for machine in self.hosts.values() if "edge" in machine.roles)
+        return self.having("edge")
+
+    @property
+    def webs(self) -> tuple[Machine, ...]:
+        """The machines that make pages."""
+        return tuple(machine for machine in self.hosts.values() if machine.serves)
+
+    def inner(self, host: str) -> bool:
+        """Whether `host` lets in other hosts of the fleet alone: it has a role of those, and neither edge nor web."""
+        roles = {*self.machine(host).roles}
+        return bool(self.edges) and bool(roles & {*INNER}) and not roles & {"edge", "web"}
+
+    def bastions(self, host: str) -> tuple[Machine, ...]:
+        """The machines through which one logs in to `host`, an inner one; none where one comes directly."""
+        return self.edges if self.inner(host) else ()
+
+    def together(self, one: str, other: str) -> bool:
+        """Whether two machines share a pool; without pools all do."""
+        return not self.pools or any(one in pool and other in pool for pool in self.pools.values())
 
     def edges_of(self, host: str) -> tuple[Machine, ...]:
-        """The other machines through which visitors come to `host`, a web server; none where they come directly."""
-        return tuple(edge for edge in self.edges if edge.name != host) if "web" in self.roles(host) else ()
+        """The other machines through which visitors come to `host`, one that makes pages; none: they come directly."""
+        if "web" not in self.roles(host):
+            return ()
+        return tuple(edge for edge in self.edges if edge.name != host and self.together(edge.name, host))
 
     def webs_behind(self, host: str) -> tuple[Machine, ...]:
-        """The other web servers to which `host`, an edge, leads visitors."""
+        """The other machines that make pages to which `host`, an edge, leads visitors."""
         if not any(edge.name == host for edge in self.edges):
             return ()
-        return tuple(one for one in self.hosts.values() if "web" in one.roles and one.name != host)
+        return tuple(one for one in self.webs if one.name != host and self.together(one.name, host))
+
+    def statics_behind(self, host: str) -> tuple[Machine, ...]:
+        """The machines from which `host`, an edge, has files; it may be one itself."""
+        if not any(edge.name == host for edge in self.edges):
+            return ()
+        return tuple(one for one in self.having("static") if self.together(one.name, host))
 
     def webs_of(self, site: Site) -> tuple[Machine, ...]:
-        """The web servers that serve `site`: those it names, or all of them."""
-        webs = (machine for machine in self.hosts.values() if "web" in machine.roles)
-        return tuple(web for web in webs if not site.hosts or web.name in site.hosts)
+        """The machines that make the pages of `site`: those that it names, by host or pool, or all of them."""
+        return tuple(web for web in self.webs if self._meant(site, web.name))
+
+    def _meant(self, site: Site, host: str) -> bool:
+        return not site.hosts or any(host in self.pools.get(entry, (entry,)) for entry in site.hosts)
 
     def sites_for(self, host: str) -> tuple[Site, ...]:
-        """The sites that `host` serves: those that name it, and, if it is a web server, those that name none.
+        """The sites that `host` has to do with: for one that makes pages, its own; else all that others make for it.
 
-        A host that is an edge and no web server serves, through others, every site that one of them has.
+        An edge has those that visitors reach through it; a static, cache, database or files host all that are made.
         """
-        roles = self.machine(host).roles
-        if "edge" in roles and "web" not in roles:
+        machine = self.machine(host)
+        if machine.serves:
+            return tuple(site for site in self._sites if self._meant(site, host))
+        if "edge" in machine.roles:
             return self.fronted_by(host)
-        return tuple(site for site in self._sites if host in site.hosts or ("web" in roles and not site.hosts))
+        return tuple(site for site in self._sites if self.webs_of(site))
 
     def fronted_by(self, host: str) -> tuple[Site, ...]:
-        """The sites that visitors reach at `host`: at an edge all that a web server has, else its own."""
+        """The sites that visitors reach at `host`: at an edge all that a machine behind it has, else its own."""
         if "edge" not in self.roles(host):
             return ()
-        return tuple(site for site in self._sites if self.webs_of(site)) if self.edges else self.sites_for(host)
+        if not self.edges:
+            return self.sites_for(host)
+        behind = {web.name for web in self.webs if self.together(web.name, host)}
+        return tuple(site for site in self._sites if behind & {web.name for web in self.webs_of(site)})
 
     def email_for(self, site: Site) -> str:
         """The CA's contact for `site`: its own, else the fleet's, else the webmaster of RFC 2142."""

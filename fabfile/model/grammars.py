@@ -123,6 +123,13 @@ def host_alias(text: str) -> str:
     return text
 
 
+def ending(text: str) -> str:
+    """How a file's name ends, without the dot: `css`."""
+    if not re.fullmatch(r"[a-z0-9]{1,8}", text) or text == "php":
+        raise Wrong(f"must be how the names of plain files end, without the dot, not {quoted(text)}", "css")
+    return text
+
+
 def door(text: str) -> str:
     """A port and its protocol, `8443/tcp`.  Ports that are open anyway, or between the layers, are none to open."""
     number, _, protocol = text.partition("/")
@@ -177,6 +184,7 @@ CookieName = Annotated[str, AfterValidator(cookie_name)]
 PhpVersion = Annotated[str, AfterValidator(php_version)]
 HttpsUrl = Annotated[str, AfterValidator(https_url)]
 HostAlias = Annotated[str, AfterValidator(host_alias)]
+Ending = Annotated[str, AfterValidator(ending)]
 Door = Annotated[str, AfterValidator(door)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(network)]
 Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(address)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from . import explain, names
+from . import explain, names, wiring
 from .document import Document, KeyPath, read
 from .fleet import Fleet
 from .refusal import Problem, Refusal, quoted, shown_path, there
@@ -56,9 +55,9 @@ def load_fleet(file: Path, cwd: Path | None = None) -> Fleet:
         entries, found = _sites(directory)
         problems += found
     if fleet is not None:
-        problems += _unlisted(fleet, entries)
-        problems += _scattered(fleet, entries)
-        problems += _unreachable(fleet, document)
+        problems += wiring.problems(fleet, document)
+        for entry in entries:
+            problems += wiring.site_problems(fleet, entry.site, entry.document)
     if problems or fleet is None:
         raise Refusal(problems)
     return fleet.model_copy(update={"sites": directory}).with_sites((entry.site for entry in entries), file)
@@ -183,49 +182,3 @@ def _shared_owners(entries: Iterable[Entry]) -> Iterator[Problem]:
         if other is not entry:
             message = f"{entry.site.owner} is already {_place(other, ('owner',))}; leave the key out for one of its own"
             yield entry.document.says(("owner",), message)
-
-
-def _unreachable(fleet: Fleet, document: Document) -> Iterator[Problem]:
-    """Edges and the web servers behind them that have no address for one another, or the same one."""
-    taken: dict[object, str] = {}
-    for machine in fleet.hosts.values():
-        path: KeyPath = ("hosts", machine.name, "address")
-        behind = [edge.name for edge in fleet.edges_of(machine.name)]
-        if not behind and not fleet.webs_behind(machine.name):
-            continue
-        if machine.address is None:
-            why = f"visitors come to it through {behind[0]}" if behind else "the web servers let nobody else in"
-            yield document.says(path, f"{machine.name} needs its address on the private network: {why}", "10.0.0.11")
-        elif machine.address in taken:
-            yield document.says(path, f"{machine.address} is already {taken[machine.address]}'s")
-        else:
-            taken[machine.address] = machine.name
-    if fleet.edges and not any("web" in machine.roles for machine in fleet.hosts.values()):
-        path = ("hosts", fleet.edges[0].name, "roles")
-        yield document.says(path, f"{fleet.edges[0]} is an edge, and no host has the role web", "roles: [edge, web]")
-
-
-def _unlisted(fleet: Fleet, entries: Iterable[Entry]) -> Iterator[Problem]:
-    """Hosts that a site names and fleet.yml, listing hosts, does not."""
-    if not fleet.hosts:
-        return
-    for entry in entries:
-        for index, host in enumerate(entry.site.hosts):
-            if host not in fleet.hosts:
-                near = difflib.get_close_matches(host, fleet.hosts, 1) or list(fleet.hosts)
-                message = f"there is no host {host} in fleet.yml; did you mean {near[0]}?"
-                yield entry.document.says(("hosts", index), message, f"hosts: [{near[0]}]")
-            elif fleet.edges and "web" not in fleet.hosts[host].roles:
-                webs = [name for name in fleet.hosts if "web" in fleet.hosts[name].roles]
-                message = f"{host} has not the role web in fleet.yml, and through an edge only web servers are reached"
-                yield entry.document.says(("hosts", index), message, f"hosts: [{', '.join(webs)}]")
-
-
-def _scattered(fleet: Fleet, entries: Iterable[Entry]) -> Iterator[Problem]:
-    """A database lies on its site's one host: on two, each would go its own way."""
-    webs = [name for name, machine in fleet.hosts.items() if "web" in machine.roles]
-    for entry in entries:
-        hosts = entry.site.hosts or webs
-        if entry.site.database and len(hosts) > 1:
-            message = f"a database lies on the site's own host, and this site is on {' and '.join(hosts)}: name one"
-            yield entry.document.says(("database",), message, f"hosts: [{hosts[0]}]")

@@ -29,6 +29,11 @@ def switch(default: bool, what: str) -> Any:
     return Field(default, title=what, description="true or false", examples=[not default])
 
 
+def choice(default: str, other: str, what: str) -> Any:
+    """A key that is one of two words."""
+    return Field(default, title=what, description=f"{default} or {other}", examples=[other])
+
+
 def words(what: str, expected: str, *example: str) -> Any:
     """A key that holds a list, empty by default."""
     return Field((), title=what, description=expected, examples=[list(example)])
@@ -219,7 +224,7 @@ class Site(BaseModel):
         default=Deploy(), title="releases", description="keys such as keep", examples=[{"docroot": "public"}]
     )
     hosts: Annotated[tuple[grammars.HostAlias, ...], unique] = words(
-        "machines that serve it; none means every one with the role web", "a list of names from fleet.yml", "web1"
+        "machines or pools that serve it; none means every web and app host", "a list of names from fleet.yml", "web1"
     )
 
     @property

@@ -254,7 +254,10 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "sites").mkdir()
     (tmp_path / "sites" / "example.com.yml").write_text("domain: example.com\nhosts: [web2]\n")
     (tmp_path / "sites" / "shop.test.yml").write_text("domain: shop.test\n")
-    (tmp_path / "fleet.yml").write_text("hosts:\n  web1: {}\n  web2: {}\n  db: {roles: [database]}\n")
+    (tmp_path / "fleet.yml").write_text(
+        "hosts:\n  web1: {address: 10.0.0.1}\n  web2: {address: 10.0.0.2}\n"
+        "  db: {address: 10.0.0.3, roles: [database]}\n"
+    )
     return tmp_path / "fleet.yml"
 
 

@@ -54,9 +54,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> MakeHost:
 
 def test_without_an_edge_a_web_server_is_its_own() -> None:
     fleet = Fleet.model_validate({"hosts": {"web1": {}, "db": {"roles": ("database",)}}})
-    assert fleet.roles("web1") == {"web", "edge"}
+    assert fleet.roles("web1") == {"web", "edge", "cache", "files"}
     assert fleet.roles("db") == {"database"}
-    assert Fleet().roles("whatever") == {"web", "edge"}
+    assert Fleet().roles("whatever") == {"web", "edge", "cache", "database", "files"}
     assert fleet.edges_of("web1") == fleet.webs_behind("web1") == ()
 
 
@@ -74,7 +74,7 @@ def test_steps_follow_roles() -> None:
     assert not chapters["edge",] & {"varnish", "apache", "php", "site"}
     assert {"varnish", "apache", "php", "site"} <= chapters["web",]
     assert not chapters["web",] & {"haproxy", "cert"}
-    assert chapters["database",] == {"system", "firewall", "sshd", "fail2ban", "hardening"}
+    assert chapters["database",] == {"system", "firewall", "sshd", "database", "fail2ban", "hardening"}
 
 
 # ---------------------------------------------------------------------- HAProxy

@@ -9,7 +9,22 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from fabfile.model import Acme, Cache, Deploy, Fleet, Machine, Php, Site, Tls, load_fleet, load_sites
+from fabfile.model import (
+    Acme,
+    Cache,
+    Deploy,
+    Edge,
+    Files,
+    Fleet,
+    Machine,
+    Php,
+    Site,
+    Static,
+    Store,
+    Tls,
+    load_fleet,
+    load_sites,
+)
 from fabfile.model.document import read
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +48,10 @@ def data(file: Path) -> dict[str, Any]:
         (Deploy, data(SITE)["deploy"]),
         (Fleet, data(FLEET)),
         (Acme, data(FLEET)["acme"]),
+        (Edge, data(FLEET)["edge"]),
+        (Static, data(FLEET)["static"]),
+        (Store, data(FLEET)["cache"]),
+        (Files, data(FLEET)["files"]),
     ],
 )
 def test_the_examples_show_every_key_in_the_schemas_words(model: type[BaseModel], keys: dict[str, Any]) -> None:
@@ -62,7 +81,7 @@ def test_the_machines_of_the_example_load_when_they_are_uncommented(tmp_path: Pa
 @pytest.mark.parametrize("file", [SITE, FLEET], ids=["site", "fleet"])
 def test_every_key_has_its_default_in_the_comment_behind_it(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if re.match(r" *\w+: +\S", line) and "{}" not in line]
-    keys = [line for line in lines if not re.match(r"(php|cache|tls|deploy|acme|hosts): +#", line)]
+    keys = [line for line in lines if not re.match(r"(php|cache|tls|deploy|acme|hosts|edge|static|files): +#", line)]
     assert len(keys) > 5
     for line in keys:
         _, value, said = re.match(r" *(\w+): +(\S.*?) +# (.*)", line).groups()  # type: ignore[union-attr]
@@ -78,7 +97,7 @@ def test_the_ranges_in_the_comments_are_the_schemas() -> None:
         assert any(f"from {low} to {high}" in (each.description or "") for each in told), key
 
 
-@pytest.mark.parametrize("model", [Site, Php, Cache, Tls, Deploy, Fleet, Acme, Machine])
+@pytest.mark.parametrize("model", [Site, Php, Cache, Tls, Deploy, Fleet, Acme, Machine, Edge, Static, Store, Files])
 def test_every_key_says_what_it_is_what_it_expects_and_an_example_that_is_right(model: type[BaseModel]) -> None:
     base = {"domain": "example.com"} if model is Site else {"name": "web1"} if model is Machine else {}
     for key, field in model.model_fields.items():

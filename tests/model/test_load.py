@@ -157,12 +157,13 @@ def test_a_thousand_sites_load(sites: Folder) -> None:
 
 
 def test_a_fleet_file_says_what_all_share(sites: Folder, tmp_path: Path) -> None:
-    sites.write("a.com.yml", "domain: a.com\n").write("b.com.yml", "domain: b.com\nhosts: [db1, web2]\n")
+    sites.write("a.com.yml", "domain: a.com\n").write("b.com.yml", "domain: b.com\nhosts: [web2]\n")
     (tmp_path / "ca.pem").write_text(PEM)
     (tmp_path / "fleet.yml").write_text(
         "acme:\n  directory: https://pebble:14000/dir\n  ca_bundle: ca.pem\n  email: ops@example.com\n"
         "operators: [203.0.113.7, 2001:db8::/32]\n"
-        "hosts:\n  web1: {}\n  web2: {address: 10.0.0.12}\n  db1: {address: fd00::3, roles: [database, cache]}\n"
+        "hosts:\n  web1: {address: 10.0.0.11}\n  web2: {address: 10.0.0.12}\n"
+        "  db1: {address: fd00::3, roles: [database, cache]}\n"
     )
     fleet = load_fleet(tmp_path / "fleet.yml")
     assert fleet.acme.directory == "https://pebble:14000/dir"
@@ -172,7 +173,7 @@ def test_a_fleet_file_says_what_all_share(sites: Folder, tmp_path: Path) -> None
     assert fleet.hosts["db1"].roles == ("database", "cache")
     assert (fleet.sites, fleet.file) == (tmp_path / "sites", tmp_path / "fleet.yml")
     served = {host: [str(site) for site in fleet.sites_for(host)] for host in fleet.hosts}
-    assert served == {"web1": ["a.com"], "web2": ["a.com", "b.com"], "db1": ["b.com"]}
+    assert served == {"web1": ["a.com"], "web2": ["a.com", "b.com"], "db1": ["a.com", "b.com"]}
 
 
 def test_a_host_that_the_fleet_does_not_list_is_refused() -> None:
@@ -263,7 +264,7 @@ def test_problems_of_the_fleet_and_of_its_sites_are_shown_at_once(sites: Folder,
 
 @pytest.mark.parametrize("hosts", ["", "hosts: [web1, web2]\n"])
 def test_a_database_lies_on_one_host(sites: Folder, tmp_path: Path, hosts: str) -> None:
-    fleet = "hosts: {web1: {}, web2: {}, db1: {roles: [database]}}\n"
+    fleet = "hosts: {web1: {}, web2: {}}\n"
     sites.write("a.com.yml", "domain: a.com\ndatabase: true\nhosts: [web1]\n")
     sites.write("b.com.yml", f"domain: b.com\ndatabase: true\n{hosts}")
     text = refused(tmp_path / "fleet.yml", fleet)
@@ -360,5 +361,5 @@ def test_the_fleet_that_is_asked_for_must_be_there(checkout: Path) -> None:
 def test_through_an_edge_only_web_servers_are_reached(sites: Folder, tmp_path: Path) -> None:
     sites.write("a.com.yml", "domain: a.com\nhosts: [e]\n")
     text = refused(tmp_path / "fleet.yml", "hosts: {e: {roles: [edge], address: 10.0.0.1}, w: {address: 10.0.0.2}}\n")
-    assert "sites/a.com.yml:2: hosts[0]: e has not the role web in fleet.yml" in text
+    assert "sites/a.com.yml:2: hosts[0]: e has not the role web or app in fleet.yml" in text
     assert "for example:  hosts: [w]" in text

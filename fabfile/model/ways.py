@@ -1,0 +1,56 @@
+"""Who may speak to whom in a fleet: the one source of every host's firewall and of the matrix that is proved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .fleet import Fleet
+
+WORLD = "world"
+"""Everybody, as a source."""
+
+SSH, HTTP, HTTPS = 22, 80, 443
+VARNISH, STATIC = 8081, 8083
+DATABASE, REDIS, NFS, SYNC = 3306, 6379, 2049, 873
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Way:
+    """One opening: `source`, a host or WORLD, may open TCP connections to `port` of the host `target`.
+
+    SSH stands for the ports that sshd really has.  `what` is the program that answers, in a word.
+    """
+
+    target: str
+    port: int
+    source: str
+    what: str
+
+
+def ways(fleet: Fleet) -> tuple[Way, ...]:
+    """Every opening of the fleet but those of `open:` in fleet.yml and of firewall.allow."""
+    return tuple(sorted({way for name in fleet.hosts for way in ways_to(fleet, name)}))
+
+
+def ways_to(fleet: Fleet, host: str) -> tuple[Way, ...]:
+    """Who may come to `host`, and where to.  It needs no fleet.yml: a host by itself is a web server."""
+    roles, found = fleet.roles(host), list[Way]()
+    bastions = [bastion.name for bastion in fleet.bastions(host)]
+    found += [Way(host, SSH, source, "ssh") for source in bastions or [WORLD]]
+    if "edge" in roles:
+        found += [Way(host, port, WORLD, "web") for port in (HTTP, HTTPS)]
+    found += [Way(host, VARNISH, edge.name, "varnish") for edge in fleet.edges_of(host)]
+    own = {*fleet.machine(host).roles}
+    webs = [web.name for web in fleet.webs if web.name != host]
+    if "static" in own:
+        edges = [edge.name for edge in fleet.edges if edge.name != host and fleet.together(edge.name, host)]
+        found += [Way(host, STATIC, edge, "static") for edge in edges]
+    if "database" in own:
+        found += [Way(host, DATABASE, web, "mariadb") for web in webs]
+    if "cache" in own:
+        found += [Way(host, REDIS, web, fleet.cache.server) for web in webs]
+    if "files" in own:
+        readers = {*webs, *(static.name for static in fleet.having("static") if static.name != host)}
+        port, what = (NFS, "nfs") if fleet.files.mount == "nfs" else (SYNC, "rsync")
+        found += [Way(host, port, reader, what) for reader in readers]
+    return tuple(sorted(found))

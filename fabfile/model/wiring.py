@@ -1,0 +1,135 @@
+"""What only shows when all machines and sites are seen together: who reaches whom, and who has nobody to serve."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from .document import Document, KeyPath
+from .fleet import ELSEWHERE, INNER, Fleet
+from .refusal import Problem
+from .site import Site
+
+ADDRESS = "10.0.0.11"
+
+
+def problems(fleet: Fleet, document: Document) -> Iterator[Problem]:
+    """What is wrong with the machines of fleet.yml as a whole."""
+    yield from _strangers(fleet, document)
+    yield from _addresses(fleet, document)
+    yield from _roles(fleet, document)
+    yield from _edges(fleet, document)
+
+
+def site_problems(fleet: Fleet, site: Site, document: Document) -> Iterator[Problem]:
+    """What is wrong with a site in this fleet: machines that it names, and its database on several."""
+    if fleet.hosts:
+        yield from _unlisted(fleet, site, document)
+        yield from _scattered(fleet, site, document)
+
+
+def _strangers(fleet: Fleet, document: Document) -> Iterator[Problem]:
+    """Pools of machines that are not there, or called as one."""
+    for name, pool in fleet.pools.items():
+        path: KeyPath = ("pools", name)
+        if name in fleet.hosts:
+            yield document.says(path, f"{name} is the name of a host already", "main: [edge1, app1]")
+        for index, host in enumerate(pool):
+            if host not in fleet.hosts:
+                yield document.says((*path, index), f"there is no host {host}{_near(host, fleet)}")
+        if not any(host in fleet.hosts and fleet.hosts[host].serves for host in pool):
+            yield document.says(path, f"nobody in the pool {name} makes pages: no app and no web host", "[edge1, app1]")
+
+
+def _addresses(fleet: Fleet, document: Document) -> Iterator[Problem]:
+    """Machines that speak to one another and have no address for it, or the same one."""
+    taken: dict[object, str] = {}
+    for machine in fleet.hosts.values():
+        path: KeyPath = ("hosts", machine.name, "address")
+        if machine.address is not None and machine.address in taken:
+            yield document.says(path, f"{machine.address} is already {taken[machine.address]}'s")
+        elif machine.address is not None:
+            taken[machine.address] = machine.name
+        elif why := _why_address(fleet, machine.name):
+            yield document.says(path, f"{machine.name} needs its address on the private network: {why}", ADDRESS)
+
+
+def _why_address(fleet: Fleet, host: str) -> str:
+    """Why others must find this machine, or know it when it comes; empty: they need not."""
+    roles = fleet.machine(host).roles
+    if behind := [edge.name for edge in fleet.edges_of(host)]:
+        return f"visitors come to it through {behind[0]}"
+    if fleet.webs_behind(host):
+        return "the web servers let nobody else in"
+    if inner := [role for role in roles if role in INNER]:
+        return f"the others look for it as {inner[0]}"
+    if fleet.machine(host).serves and any(fleet.having(role) for role in ("cache", "database", "files")):
+        return "the hosts that it works with let in nobody else"
+    return ""
+
+
+def _roles(fleet: Fleet, document: Document) -> Iterator[Problem]:
+    """Roles that nobody needs, that need another, or that one machine alone can have."""
+    for machine in fleet.hosts.values():
+        path: KeyPath = ("hosts", machine.name, "roles")
+        for role in machine.roles:
+            if role == "app" and not fleet.edges:
+                message = f"{machine.name} is an app host, and no host has the role edge; one that is everything is web"
+                yield document.says(path, message, "roles: [edge, app]")
+            elif role == "static" and not fleet.edges:
+                message = f"{machine.name} is a static host, and no host has the role edge to lead visitors there"
+                yield document.says(path, message, "roles: [edge]")
+            elif role in INNER and role != "app" and not fleet.webs:
+                yield document.says(path, f"{machine.name} is there as {role}, and no host has the role app or web")
+            if role in ELSEWHERE and role != "edge" and fleet.one(role) is not machine:
+                message = f"{machine.name} has the role {role}, which {fleet.one(role)} has already; a fleet has one"
+                yield document.says(path, message)
+        if {"web", "app"} <= {*machine.roles}:
+            message = f"{machine.name} is web and app; app is what web is where the roles lie on several hosts"
+            yield document.says(path, message, "roles: [app]")
+
+
+def _edges(fleet: Fleet, document: Document) -> Iterator[Problem]:
+    """An edge without anybody to lead to, and edges of which nobody knows whether they stand for one another."""
+    for edge in fleet.edges:
+        path: KeyPath = ("hosts", edge.name, "roles")
+        if not fleet.webs:
+            message = f"{edge} is an edge, and no host has the role web or app"
+            yield document.says(path, message, "roles: [edge, web]")
+        elif not any(fleet.together(edge.name, web.name) for web in fleet.webs):
+            yield document.says(path, f"{edge} is an edge, and shares a pool with no app or web host", "pools:")
+    names = ", ".join(edge.name for edge in fleet.edges)
+    for other in fleet.edges[1:]:
+        first = fleet.edges[0]
+        if not any(first.name in pool and other.name in pool for pool in fleet.pools.values()):
+            message = f"{other} is an edge as {first} is; a pool with both says that they lead to the same hosts"
+            apps = ", ".join(web.name for web in fleet.webs)
+            yield document.says(("hosts", other.name, "roles"), message, f"pools: {{main: [{names}, {apps}]}}")
+
+
+def _unlisted(fleet: Fleet, site: Site, document: Document) -> Iterator[Problem]:
+    """Hosts that a site names and fleet.yml does not, or that make no pages."""
+    for index, host in enumerate(site.hosts):
+        if host in fleet.pools:
+            continue
+        if host not in fleet.hosts:
+            near = difflib.get_close_matches(host, fleet.hosts, 1) or list(fleet.hosts)
+            message = f"there is no host {host} in fleet.yml; did you mean {near[0]}?"
+            yield document.says(("hosts", index), message, f"hosts: [{near[0]}]")
+        elif not fleet.hosts[host].serves:
+            webs = ", ".join(web.name for web in fleet.webs)
+            message = f"{host} has not the role web or app in fleet.yml, and those alone make pages"
+            yield document.says(("hosts", index), message, f"hosts: [{webs}]")
+
+
+def _scattered(fleet: Fleet, site: Site, document: Document) -> Iterator[Problem]:
+    """A database on its site's own host is on one alone: on two, each would go its own way."""
+    hosts = [web.name for web in fleet.webs_of(site)]
+    if site.database and len(hosts) > 1 and not fleet.one("database"):
+        message = f"a database lies on the site's own host, and this site is on {' and '.join(hosts)}: name one"
+        yield document.says(("database",), message, f"hosts: [{hosts[0]}]")
+
+
+def _near(host: str, fleet: Fleet) -> str:
+    near = difflib.get_close_matches(host, fleet.hosts, 1)
+    return f"; did you mean {near[0]}?" if near else f"; the hosts here: {', '.join(fleet.hosts)}"
