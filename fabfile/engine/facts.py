@@ -78,6 +78,7 @@ class Facts:
     audit: str = ""
     reboot_needed: str = ""
     operators: tuple[str, ...] = ()
+    card: dict[str, str] = field(default_factory=dict)
     mark: tuple[str, ...] = ()
     rules4: tuple[str, ...] = ()
     rules6: tuple[str, ...] = ()
@@ -236,6 +237,11 @@ def _set_loaded(facts: Facts, rest: str) -> None:
     facts.loaded[unit] = digest
 
 
+def _card(facts: Facts, rest: str) -> None:
+    name, _, content = rest.partition("\t")
+    facts.card[name] = content
+
+
 def _text(name: str):  # type: ignore[no-untyped-def]
     return lambda facts, rest: setattr(facts, name, rest)
 
@@ -267,6 +273,7 @@ _FIELDS = {
     "lists": _number("lists_updated"),
     "unproved": lambda facts, rest: setattr(facts, "unproved", bool(rest)),
     "loaded": _set_loaded,
+    "card": _card,
 }
 _BLOCKS = {
     "packages": _packages,

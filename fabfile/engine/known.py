@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Known:
         self.sites: tuple[Site, ...] = fleet.sites_for(name)
         self.fronted: tuple[Site, ...] = fleet.fronted_by(name)
         self.report: Report | None = None
+        self.cards: dict[str, Mapping[str, str]] = {}
         self.skew = 0
         self._only: tuple[Site, ...] | None = None
 

@@ -355,11 +355,13 @@ class Visit:
         told = False
         with suppress(*BROKEN):
             while not channel.closed:
-                stopped = self._now.wait(KEEPALIVE)
+                # What it returns is not asked: who sets it between the end of the wait and the next line is heard too.
+                self._now.wait(KEEPALIVE)
                 self._now.clear()
+                stopping = self.stopping
                 with self._sending:
-                    channel.sendall(b"stop\n" if stopped and self.stopping and not told else b"\n")
-                told = told or stopped
+                    channel.sendall(b"stop\n" if stopping and not told else b"\n")
+                told = told or stopping
 
     def _answer(self, tell: Callable[[str], None]) -> Answer:
         answer, raw, rest = Answer(1), bytearray(), b""

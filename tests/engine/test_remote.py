@@ -80,6 +80,34 @@ class Wire:
         self.sent.append(some)
 
 
+class Late(threading.Event):
+    """The stop comes in the moment after a wait for it has ended without one."""
+
+    visit: remote.Visit
+
+    def wait(self, timeout: float | None = None) -> bool:
+        told = super().wait(timeout)
+        if not self.visit.stopping:
+            self.visit.stop()
+        return told
+
+
+def test_a_stop_that_comes_as_a_wait_ends_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "KEEPALIVE", 0.01)
+    visit, wire = remote.Visit(Connection("host")), Wire()
+    visit._now = late = Late()
+    late.visit = visit
+    living = threading.Thread(target=visit._live, args=(wire,), daemon=True)
+    living.start()
+    while len(wire.sent) < 3:
+        time.sleep(0.01)
+    wire.closed = True
+    living.join(5)
+
+    assert wire.sent[0] == b"stop\n"
+    assert 1 == wire.sent.count(b"stop\n")
+
+
 def test_a_visit_gives_signs_of_life_and_says_stop_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "KEEPALIVE", 0.01)
     visit, wire = remote.Visit(Connection("host")), Wire()

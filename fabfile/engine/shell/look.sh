@@ -40,6 +40,9 @@ block groups cat /etc/group
 block loaded grep -rs . /var/lib/gatehouse/loaded
 block mark cat /var/lib/gatehouse/mark
 block operators cat /etc/gatehouse/operators
+for card in /etc/gatehouse/card/*; do
+    [ ! -f "$card" ] || printf 'card\t%s\t%s\0' "${card##*/}" "$(cat "$card")"
+done
 for way_back in /var/lib/gatehouse/revert.sh /var/lib/gatehouse/revert.sh.begun; do
     [ ! -e "$way_back" ] || printf 'unproved\tyes\0'
 done
