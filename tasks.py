@@ -15,15 +15,19 @@ from invoke import Collection, Exit, task
 from fabfile.cert.fleet import inv_tasks as certificates
 from fabfile.diagram import HELP as DIAGRAM
 from fabfile.diagram import diagram
-from fabfile.fleet import inv_tasks as fleet_tasks
 from fabfile.newsite import inv_tasks as sites
+from fabfile.status.fleet import inv_tasks as fleet_tasks
 from fabfile.varnish.fleet import inv_tasks as caches
 from tests.lab.tasks import ns as lab_tasks
 
 GUIDE = Path(__file__).parent / "docs" / "tutorials.md"
 FAULTS_FILE = Path(__file__).parent / "docs" / "faults.json"
 NOTHING_RUN = 5  # pytest's exit code when no test was chosen
-TUTORIALS = {"T1": "The perfect webserver", "T2": "Secure web application architecture"}
+TUTORIALS = {
+    "T1": "The perfect webserver",
+    "T2": "Secure web application architecture",
+    "T5": "The web stack, a virtual machine a service",
+}
 
 
 @task(help={"lab": "the tests on lab hosts as well (minutes)", "keep": "leave the tests' lab up", "k": "pytest's -k"})

@@ -7,6 +7,7 @@ from invoke import Collection
 from . import (
     apache,
     cert,
+    credentials,
     database,
     fail2ban,
     firewall,
@@ -46,6 +47,7 @@ ns = Collection(
             system,
             firewall,
             sshd,
+            credentials,
             cert,
             haproxy,
             varnish,

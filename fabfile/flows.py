@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from invoke import Exit
 
-from . import apache, cert, database, fail2ban, firewall, haproxy, hardening, php, selinux, site, sshd, system, varnish
+from . import (
+    apache,
+    cert,
+    credentials,
+    database,
+    fail2ban,
+    firewall,
+    haproxy,
+    hardening,
+    php,
+    selinux,
+    site,
+    sshd,
+    system,
+    varnish,
+)
 from .engine import Host, flow, query, steps
 from .engine.report import console
 from .engine.trust import enrol
@@ -14,6 +29,7 @@ CHAPTERS = (
     ("", system.STEPS),
     ("", firewall.STEPS),
     ("", sshd.STEPS),
+    ("web", credentials.STEPS),
     ("edge", cert.STEPS_BEFORE),
     ("edge", haproxy.STEPS),
     ("web", varnish.STEPS),

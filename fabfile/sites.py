@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import apache, cert, database, fail2ban, haproxy, php, release, site, varnish
+from . import apache, cert, credentials, database, fail2ban, haproxy, php, release, site, varnish
 from .engine import Facts, Guarded, Host, console, flow, query, steps
 from .engine.asking import confirmed
 from .flows import preflight
@@ -19,6 +19,7 @@ NAME = "the domain, as in the name of its file in sites/"
 BACKUPS = "/var/backups/gatehouse"
 
 BEHIND = (
+    *credentials.STEPS,
     site.users,
     site.tree,
     *database.STEPS,
@@ -287,7 +288,7 @@ def _unserved(c: Any, host: Host, one: Site) -> None:
         steps(c, haproxy.start, apache.start, php.sessions, php.pools)
         with host.step("site.remove"):
             host.absent(pool, f"{pool}.gone")
-            host.run("its session password goes", 'rm -f -- "$@"', *passwords)
+            host.run("its passwords go", 'rm -f -- "$@"', *passwords, *credentials.forgotten(one.owner))
         steps(c, php.start)
         _watched(c, host)
 
