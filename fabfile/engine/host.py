@@ -48,10 +48,16 @@ class Host(Errand):
         """The networks that must always get in: those of fleet.yml, those remembered on the host, and your own address.
 
         Each run adds to what the host remembers, so that two operators do not undo one another.  What somebody wrote
-        there by hand and is no network is passed over, and so goes.
+        there by hand and is no network is passed over, and so goes.  Who comes through another host of the fleet has
+        that one's address here, which is nobody's own.
         """
-        texts = (*self.fleet.operators, *self.facts.operators, self.facts.client)
+        texts = (*self.fleet.operators, *self.facts.operators, *self._client())
         return sorted({str(network) for text in texts if (network := _network(str(text)))})
+
+    def _client(self) -> tuple[str, ...]:
+        """The operator's own address, where it is seen here."""
+        others = {str(machine.address) for machine in self.fleet.hosts.values()}
+        return (self.facts.client,) if self.facts.client not in others else ()
 
     @property
     def login(self) -> Login:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..engine import Host, Unit
-from ..model.ways import SSH, WORLD, ways_to
-from .rules import JUMPS, NOW, RULES, TOOLS, chain, holds, inner, outer, passing, table
+from ..model.ways import SSH, STATIC, VARNISH, WORLD, ways_to
+from .rules import FRONT, JUMPS, NOW, RULES, TOOLS, chain, holds, inner, outer, passing, table
 
 Rules = dict[int, dict[str, list[str]]]
 """By family, by chain."""
@@ -34,26 +34,32 @@ done
 """
 
 
-def wanted(host: Host) -> Rules:
-    """The rules as they should be.  What was allowed or denied for a while is kept as it is in force."""
+def wanted(host: Host, operators: Iterable[str] | None = None) -> Rules:
+    """The rules as they should be.  What was allowed or denied for a while is kept as it is in force.
+
+    `operators`: the networks that always reach SSH, where they are not the host's own.
+    """
     facts, fleet, roles = host.facts, host.fleet, host.fleet.roles(host.name)
+    operators = host.operators if operators is None else operators
     open_to = [
         ("" if way.source == WORLD else str(fleet.machine(way.source).address), way.port)
         for way in ways_to(fleet, host.name)
         if way.port != SSH
     ]
     bastions = [str(bastion.address) for bastion in fleet.bastions(host.name)]
-    webs = [str(web.address) for web in fleet.webs_behind(host.name)]
+    behind = [(str(web.address), VARNISH) for web in fleet.webs_behind(host.name)]
+    behind += [(str(one.address), STATIC) for one in fleet.statics_behind(host.name) if one.name != host.name]
+    own = [way.port for way in ways_to(fleet, host.name) if way.port in (VARNISH, STATIC)]
+    front = FRONT[fleet.edge.server]
     rules = {}
     for family, live in ((4, facts.rules4), (6, facts.rules6)):
         rules[family] = {
             NOW: passing(live),
-            "GATEHOUSE": chain(family, facts.ssh_ports, host.operators, fleet.open, open_to, bastions),
-            "GATEHOUSE-INNER": inner(facts.users, roles),
+            "GATEHOUSE": chain(family, facts.ssh_ports, operators, fleet.open, open_to, bastions),
+            "GATEHOUSE-INNER": inner(facts.users, roles, front),
         }
-        behind = bool(fleet.edges_of(host.name))
-        if behind or webs:
-            rules[family]["GATEHOUSE-OUTER"] = outer(family, facts.users, webs, behind)
+        if behind or own:
+            rules[family]["GATEHOUSE-OUTER"] = outer(family, facts.users, behind, sorted({*own}), front)
     return rules
 
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from ..engine import Guarded, Host, task
 from ..model import Problem, Refusal, duration
+from ..model.ways import SSH, STATIC, WORLD, ways_to
 from .loading import load, persist
-from .rules import INNER, WEB_PORTS, Network, openings, passing, shutting, without_end
+from .rules import INNER, Network, openings, passing, shutting, without_end
 
 OPEN_FOR, SHUT_FOR, MOST = "2h", "1d", "30d"
 PROTOCOLS = ("tcp", "udp")
@@ -59,9 +60,10 @@ def allow(c, what, proto="tcp", from_="", for_=""):
     sources = (_network(from_, "--from"),) if from_ else ()
     seconds = duration(for_ or OPEN_FOR, "--for", MOST)
     host = Host.of(c)
-    if door.protocol == "tcp" and door.port in INNER:
+    between = {*INNER, *({STATIC} & {way.port for way in ways_to(host.fleet, host.name)})}
+    if door.protocol == "tcp" and door.port in between:
         raise Guarded(f"port {door.port} is between the layers: nobody outside has business there")
-    if door.protocol == "tcp" and door.port in (*host.facts.ssh_ports, *WEB_PORTS):
+    if door.protocol == "tcp" and door.port in _everybodys(host):
         host.note(f"{door} is open anyway, to everybody")
         return
     until = host.facts.clock + seconds
@@ -98,9 +100,10 @@ def deny(c, what, proto="tcp", for_=""):
     if for_:
         raise Refusal(f"deny {what} takes back what `firewall.allow` did: it has no --for")
     host = Host.of(c)
-    if door.protocol == "tcp" and door.port in host.facts.ssh_ports:
+    everybodys = _everybodys(host) if door.protocol == "tcp" else set()
+    if door.port in everybodys & {*host.facts.ssh_ports}:
         raise Guarded(f"port {door.port} is how one gets in: it stays open")
-    if door.protocol == "tcp" and door.port in WEB_PORTS:
+    if door.port in everybodys:
         raise Guarded(f"port {door.port} is the sites'", f"one site: fab -H {host.name} site.suspend DOMAIN")
     if str(door) in host.fleet.open:
         next_step = f"take it out of `open:` in fleet.yml, then: fab -H {host.name} firewall"
@@ -112,6 +115,12 @@ def deny(c, what, proto="tcp", for_=""):
 def moment(epoch: int) -> str:
     """A time as the operator's own clock shows it."""
     return time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(epoch))
+
+
+def _everybodys(host: Host) -> set[int]:
+    """The ports that everybody may come to by what the host is."""
+    ports = {way.port for way in ways_to(host.fleet, host.name) if way.source == WORLD}
+    return ports - {SSH} | {*host.facts.ssh_ports} if SSH in ports else ports
 
 
 def _shut_out(host: Host, network: Network, seconds: int) -> None:

@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..engine import Host, console, query
+from ..model import Fleet
+from ..model.ways import SSH, WORLD, ways_to
 from .passing import moment
 from .rules import JUMPS, NOW, RULES, end_of
 
@@ -21,6 +23,7 @@ QUESTION = """
 exec 2> /dev/null
 say() { printf '%s\\t%s\\n' "$1" "$2"; }
 say clock "$(date +%s)"
+sshd -T | awk '$1 == "port" { print "ssh\\t" $2 }'
 for family in 4 6; do
     tool=iptables; [ "$family" = 4 ] || tool=ip6tables
     for table in filter nat mangle raw; do
@@ -42,7 +45,7 @@ class Row:
     """Who may come in, or is kept out.
 
     what: a port (`22/tcp`, `80,443/tcp`), or another word for what comes; source: a network, or everybody; until: epoch
-    in seconds, 0 for ever; packets: by family, only where the rule is there.
+    in seconds, 0 for ever; packets: by family, only where the rule is there; name: the host of the fleet that it is.
     """
 
     verdict: str
@@ -50,12 +53,14 @@ class Row:
     source: str = EVERYBODY
     until: int = 0
     packets: dict[str, int] = field(default_factory=dict)
+    name: str = ""
 
 
 @dataclass(slots=True)
 class Rules:
-    """All that filters on a host.  `faults` are what should not be so."""
+    """All that filters on a host.  `faults` are what should not be so; `ssh` are the ports that sshd has."""
 
+    ssh: list[int] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     bans: dict[str, int] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
@@ -66,10 +71,12 @@ class Rules:
 def show(c, json=False):
     """On call: who may come in, from where, until when, packets by family; bans; and every rule that is not ours.
 
-    Exit code 1 when the rules are not in force, differ between the families, or would not be the same after a boot.
+    Exit code 1 when the rules are not in force, let in other hosts of the fleet than their roles want, or would not be
+    the same after a boot.
     """
     host = Host.of(c)
     rules = read(host.ask(QUESTION))
+    meet(rules, host.fleet, host.name)
     if json:
         print(json_.dumps({"host": host.name, "well": not rules.faults, **asdict(rules)}, indent=2))
     else:
@@ -79,7 +86,7 @@ def show(c, json=False):
         for row in rules.rows:
             until = moment(row.until) if row.until else "for good"
             counts = [str(row.packets.get(family, "-")) for family in ("4", "6")]
-            table.add_row(row.verdict, row.what, row.source, until, *counts)
+            table.add_row(row.verdict, row.what, f"{row.name} {row.source}".lstrip(), until, *counts)
         console.print(table)
         for jail, count in rules.bans.items():
             console.print(f"fail2ban: {jail} holds {count}  (fab -H {host.name} fail2ban.status)", markup=False)
@@ -96,6 +103,7 @@ def read(answer: str) -> Rules:
     rules = Rules()
     lines = [line.partition("\t")[::2] for line in answer.splitlines()]
     clock = int(next((text for key, text in lines if key == "clock"), "0"))
+    rules.ssh = [int(text) for key, text in lines if key == "ssh"]
     live = {family: [text for key, text in lines if key == f"{family} filter"] for family in "46"}
     boot = {family: [text for key, text in lines if key == f"{family} boot"] for family in "46"}
     rows: dict[tuple[str, str, str, int], Row] = {}
@@ -115,6 +123,30 @@ def read(answer: str) -> Rules:
         elif key in ("nft", "legacy"):
             rules.others.append(f"{'nftables' if key == 'nft' else 'iptables-legacy'}: {text}")
     return rules
+
+
+def meet(rules: Rules, fleet: Fleet, host: str) -> None:
+    """Name the hosts of the fleet that `host` lets in, and tell which of them its roles want and which they do not."""
+    names = {str(machine.address): machine.name for machine in fleet.hosts.values() if machine.address}
+    for row in rules.rows:
+        network, _, length = row.source.partition("/")
+        row.name = names.get(network, "") if length in ("32", "128") else ""
+    wanted = {
+        (way.source, port): way.what
+        for way in ways_to(fleet, host)
+        for port in (rules.ssh if way.port == SSH else [way.port])
+    }
+    there = {
+        (WORLD if row.source == EVERYBODY else row.name, int(port))
+        for row in rules.rows
+        if row.verdict == "in" and not row.until and row.what.endswith("/tcp")
+        for port in row.what.removesuffix("/tcp").split(",")
+    }
+    for source, port in sorted(wanted.keys() - there):
+        rules.faults.append(f"{source} cannot come to {port}/tcp ({wanted[source, port]}); type: firewall")
+    for source, port in sorted(there - wanted.keys()):
+        if source and (WORLD, port) not in wanted and f"{port}/tcp" not in fleet.open:
+            rules.faults.append(f"{source} may come to {port}/tcp, and no role wants it; type: firewall")
 
 
 def _rows(family: str, lines: Iterable[str]) -> Iterator[Row]:

@@ -17,16 +17,17 @@ Opening = tuple[str, int]
 
 RULES = {4: "/etc/iptables/rules.v4", 6: "/etc/iptables/rules.v6"}
 TOOLS = {4: "iptables", 6: "ip6tables"}
-WEB_PORTS = (80, 443)
 NOW = "GATEHOUSE-NOW"
 """The chain of what an operator allowed or denied for a while (see passing.py)."""
 
-INNER = {6082: (), 8080: ("vcache",), 8081: ("haproxy",), 8082: ("haproxy",)}
-"""Inner ports, and who may open a connection to them besides root: Varnish's console, Apache, Varnish, lego."""
-VARNISH = 8081
+INNER = {6082: "", 8080: "web", 8081: "edge", 8082: "edge"}
+"""Inner ports, and whose role's program may open a connection to them besides root: Varnish's console, Apache, Varnish,
+lego."""
 
-SPEAKERS = {"edge": "haproxy", "web": "vcache"}
-"""Whose programs a role brings."""
+FRONT = {"haproxy": "haproxy", "nginx": "www-data"}
+"""As which user an edge's server speaks to what is behind it."""
+CACHE = "vcache"
+"""As which user Varnish speaks to Apache."""
 
 JUMPS = {
     "GATEHOUSE": "-A INPUT -j GATEHOUSE",
@@ -86,7 +87,9 @@ def of_family(family: int, addresses: Iterable[str]) -> list[str]:
     return [str(network) for network in map(ip_network, addresses) if network.version == family]
 
 
-def inner(users: Mapping[str, User], roles: Collection[str] = ("edge", "web")) -> list[str]:
+def inner(
+    users: Mapping[str, User], roles: Collection[str] = ("edge", "web"), front: str = FRONT["haproxy"]
+) -> list[str]:
     """The rules between the layers; none before the layers have their users.
 
     Any local user reaches the loopback.  One who spoke to Varnish or Apache directly could name any address as its own
@@ -95,10 +98,10 @@ def inner(users: Mapping[str, User], roles: Collection[str] = ("edge", "web")) -
     whose answers: root's, who opened all these ports (iptables-extensions(8), owner).  By number, as the kernel keeps
     them: a file of rules that names a user who went would fail as a whole at boot.
     """
-    here = {user for role, user in SPEAKERS.items() if role in roles}
-    if not here or not here <= users.keys():
+    here = {role: user for role, user in (("edge", front), ("web", CACHE)) if role in roles}
+    if not here or not {*here.values()} <= users.keys():
         return []
-    speakers = {port: (0, *sorted(users[name].uid for name in here & {*names})) for port, names in INNER.items()}
+    speakers = {port: (0, users[here[role]].uid) if role in here else (0,) for port, role in INNER.items()}
     ports = ",".join(map(str, INNER))
     return [
         *(
@@ -111,19 +114,22 @@ def inner(users: Mapping[str, User], roles: Collection[str] = ("edge", "web")) -
     ]
 
 
-def outer(family: int, users: Mapping[str, User], webs: Iterable[str], behind: bool) -> list[str]:
-    """The same between hosts: who may speak to the Varnish of another host, and whose is the one that answers here.
+def outer(
+    family: int, users: Mapping[str, User], behind: Iterable[Opening], own: Iterable[int], front: str = FRONT["haproxy"]
+) -> list[str]:
+    """The same between hosts: who may speak to what lies behind an edge, and whose is the one that answers here.
 
-    The web servers let this edge in, and so every program on it: without these rules a site's own program could name
-    any visitor to them. `webs` are their addresses; none before HAProxy has its user. `behind`: edges come to us.
+    What lies behind an edge believes whom it names as its visitor (PROXY protocol), and lets in every program there:
+    without these rules a site's own program on that edge could name anybody.  `behind` are such places; none before
+    `front`, the edge's server, has its user.  `own` are the ports at which edges come to us.
     """
     rules = []
-    for web in of_family(family, webs) if "haproxy" in users else []:
-        there = f"-d {web} -p tcp -m tcp --dport {VARNISH}"
-        rules += [f"{there} -m owner --uid-owner {uid} -j ACCEPT" for uid in (0, users["haproxy"].uid)]
-        rules.append(f"{there} -j REJECT --reject-with tcp-reset")
-    if behind:
-        rules.append(f"-p tcp -m tcp --sport {VARNISH} -m owner ! --uid-owner 0 -j DROP")
+    for address, port in behind if front in users else ():
+        for network in of_family(family, [address]):
+            there = f"-d {network} -p tcp -m tcp --dport {port}"
+            rules += [f"{there} -m owner --uid-owner {uid} -j ACCEPT" for uid in (0, users[front].uid)]
+            rules.append(f"{there} -j REJECT --reject-with tcp-reset")
+    rules += [f"-p tcp -m tcp --sport {port} -m owner ! --uid-owner 0 -j DROP" for port in own]
     return rules
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 
 from .fleet import Fleet
 
@@ -54,3 +56,31 @@ def ways_to(fleet: Fleet, host: str) -> tuple[Way, ...]:
         port, what = (NFS, "nfs") if fleet.files.mount == "nfs" else (SYNC, "rsync")
         found += [Way(host, port, reader, what) for reader in readers]
     return tuple(sorted(found))
+
+
+def listener(local: str) -> tuple[str, int]:
+    """Address and port of a listening socket as ss(8) prints it; the address is empty for every one of the host's."""
+    where, _, port = local.rpartition(":")
+    text = where.partition("%")[0].strip("[]")
+    if text in ("*", "0.0.0.0", "::"):  # noqa: S104  (read, not bound)
+        return "", int(port)
+    address = ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address), int(port)
+
+
+def misplaced(fleet: Fleet, host: str, address: str, port: int, ssh_ports: Collection[int] = (SSH,)) -> str:
+    """Why no program of `host` may listen there (see `listener`); empty when one may.
+
+    What the world comes to may listen on every address; what hosts of the fleet come to, on the private one alone: so
+    that it is the second lock, and stays shut when the firewall is off for a moment.
+    """
+    if (address and ip_address(address).is_loopback) or port in ssh_ports or f"{port}/tcp" in fleet.open:
+        return ""
+    sources = {way.source for way in ways_to(fleet, host) if way.port == port and port != SSH}
+    if WORLD in sources:
+        return ""
+    private = str(fleet.machine(host).address)
+    if not sources:
+        return "listens to the world"
+    return "" if address == private else f"listens on more than its private address {private}"

@@ -7,6 +7,8 @@ import textwrap
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from ipaddress import ip_address
 
 from invoke import Exit
 from rich.cells import cell_len, set_cell_size
@@ -15,15 +17,13 @@ from rich.text import Text
 from ..engine import Host, console, query
 from ..engine.known import skew
 from ..engine.mark import Mark, read
+from ..model.ways import listener, misplaced
 
 FULL = 90
 """Percent of a disk, of its inodes, or of memory from which on it is a fault."""
 
 UNTENDED = 26
 """Hours since certificates were last looked after from which on it is a fault: two turns were missed."""
-
-OPEN = {22, 80, 443}
-"""What may listen to the world, besides the port that sshd really has."""
 
 VALUE_MAX = 30
 """Characters of a value that make the column wider; a longer one stands out of it."""
@@ -96,8 +96,11 @@ class Reading:
     fault: str = ""
 
 
-def readings(answer: str, ssh_ports: tuple[int, ...], owners: Collection[str] = ()) -> Iterator[Reading]:
-    """What the host said, judged line by line.  `owners` are the sites' users, who may never become root."""
+def readings(answer: str, judge: Callable[[str, int], str], owners: Collection[str] = ()) -> Iterator[Reading]:
+    """What the host said, judged line by line.
+
+    `judge` says why nothing may listen on an address and port; `owners` are the sites' users, who never become root.
+    """
     hits: dict[str, int] = {}
     for line in answer.splitlines():
         key, _, value = line.partition("\t")
@@ -106,7 +109,7 @@ def readings(answer: str, ssh_ports: tuple[int, ...], owners: Collection[str] = 
             counter, _, count = value.partition(" ")
             hits[counter.removeprefix("MAIN.")] = int(count)
         elif kind == "listens":
-            yield from _listener(value, OPEN | set(ssh_ports))
+            yield from _listener(value, judge)
         elif kind == "sudo":
             yield Reading("sudo", name, value, "a site's user may become root" if name in owners else "")
         elif kind in JUDGES:
@@ -117,10 +120,10 @@ def readings(answer: str, ssh_ports: tuple[int, ...], owners: Collection[str] = 
         yield Reading("varnish", "hits", rate)
 
 
-def _listener(local: str, allowed: set[int]) -> Iterator[Reading]:
-    address, _, port = local.rpartition(":")
-    if not address.startswith(("127.", "[::1]", "[::ffff:127.")):
-        yield Reading("port", port, address, "" if int(port) in allowed else "listens to the world")
+def _listener(local: str, judge: Callable[[str, int], str]) -> Iterator[Reading]:
+    address, port = listener(local)
+    if not (address and ip_address(address).is_loopback):
+        yield Reading("port", str(port), local.rpartition(":")[0], judge(address, port))
 
 
 def _service(name: str, states: str) -> Reading:
@@ -226,9 +229,8 @@ def looked(host: Host) -> Screen:
     for key, _, value in (line.partition("\t") for line in answer.splitlines()):
         said.setdefault(key, []).append(value)
     ports = {host.visit.connection.port, *map(int, said.get("ssh", ()))}
-    if host.fleet.edges_of(host.name):
-        ports.add(8081)  # Varnish, for edges; the firewall lets nobody else come
-    found = list(readings(answer, tuple(ports), {site.owner for site in host.sites}))
+    judge = partial(misplaced, host.fleet, host.name, ssh_ports=ports)
+    found = list(readings(answer, judge, {site.owner for site in host.sites}))
     if ahead := skew(int(said["clock"][0]), asked, time.time()):
         found.append(Reading("clock", "host", f"{ahead:+d} s", "it differs from yours: one of the two is wrong"))
     left = [day for line in said.get("certificate", ()) for day in line.split("\t")[1:3]]

@@ -10,8 +10,11 @@ import pytest
 from fabfile import firewall
 from fabfile.engine.changes import Load, PutFile, Run
 from fabfile.engine.facts import Unit, User
+from fabfile.firewall import reading
+from fabfile.firewall.loading import wanted
 from fabfile.firewall.rules import JUMPS, NOW, RULES, chain, holds, inner
 
+from ..model.test_ways import SPLIT, fleet
 from .recording import Recorded, contents
 
 USERS = {name: User(name, uid, uid, "/nonexistent", "") for name, uid in {"haproxy": 105, "vcache": 107}.items()}
@@ -42,7 +45,7 @@ def live(family: int, *, ports: tuple[int, ...] = (22,), operators: tuple[str, .
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorded]:
     def make(**known: Any) -> Recorded:
-        return Recorded(monkeypatch, ssh_ports=(22,), client="192.0.2.7", **{"users": USERS, **known})
+        return Recorded(monkeypatch, ssh_ports=(22,), **{"client": "192.0.2.7", "users": USERS, **known})
 
     return make
 
@@ -196,3 +199,127 @@ def test_rules_that_failed_at_boot_are_loaded_by_a_restart_that_takes_the_bans_a
     assert "systemctl restart netfilter-persistent" in [
         change.script for change in there.after(firewall.persist) if isinstance(change, Run)
     ]
+
+
+# ---------------------------------------------------------------------- in a fleet
+
+EDGE = {name: User(name, uid, uid, "/nonexistent", "") for name, uid in {"haproxy": 105, "www-data": 33}.items()}
+
+
+def in_fleet(there: Recorded, name: str, **more: Any) -> Recorded:
+    """The host as one of T5's six."""
+    there.name, there.fleet = name, fleet(SPLIT, **more)
+    return there
+
+
+def test_a_database_lets_in_the_app_hosts_and_the_bastion_and_drops_the_rest(host: Callable[..., Recorded]) -> None:
+    rules = wanted(in_fleet(host(users={}), "db1"))
+
+    assert rules[4]["GATEHOUSE"] == [
+        "-i lo -j ACCEPT",
+        f"-j {NOW}",
+        "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-m conntrack --ctstate INVALID -j DROP",
+        "-p icmp -m icmp --icmp-type 8 -j ACCEPT",
+        "-s 10.0.0.10/32 -p tcp -m tcp --dport 22 -j ACCEPT",
+        "-s 10.0.0.12/32 -p tcp -m tcp --dport 3306 -j ACCEPT",
+        "-j DROP",
+    ]
+    assert not [rule for rule in rules[6]["GATEHOUSE"] if "tcp" in rule], "nobody has a private IPv6 address"
+    assert "GATEHOUSE-OUTER" not in rules[4]
+
+
+def test_private_ipv6_addresses_are_let_in_by_ip6tables_alone(host: Callable[..., Recorded]) -> None:
+    there = in_fleet(host(users={}), "db")
+    addresses = {"api": "fd00::10", "db": "fd00::14"}
+    roles = {"api": ("edge", "app"), "db": ("database",)}
+    there.fleet = fleet({"hosts": {name: {"address": addresses[name], "roles": roles[name]} for name in roles}})
+    rules = wanted(there)
+
+    assert [rule for rule in rules[6]["GATEHOUSE"] if "tcp" in rule] == [
+        "-s fd00::10/128 -p tcp -m tcp --dport 22 -j ACCEPT",
+        "-s fd00::10/128 -p tcp -m tcp --dport 3306 -j ACCEPT",
+    ]
+    assert not [rule for rule in rules[4]["GATEHOUSE"] if "tcp" in rule]
+
+
+@pytest.mark.parametrize(("server", "uid"), [("haproxy", 105), ("nginx", 33)])
+def test_on_an_edge_its_server_alone_speaks_to_what_is_behind_it(
+    host: Callable[..., Recorded], server: str, uid: int
+) -> None:
+    rules = wanted(in_fleet(host(users=EDGE), "edge1", edge={"server": server}))
+    doors = ("-d 10.0.0.12/32 -p tcp -m tcp --dport 8081", "-d 10.0.0.11/32 -p tcp -m tcp --dport 8083")
+
+    assert rules[4]["GATEHOUSE-OUTER"] == [
+        rule
+        for door in doors
+        for rule in (
+            f"{door} -m owner --uid-owner 0 -j ACCEPT",
+            f"{door} -m owner --uid-owner {uid} -j ACCEPT",
+            f"{door} -j REJECT --reject-with tcp-reset",
+        )
+    ]
+    assert f"-p tcp -m tcp --dport 8082 -m owner --uid-owner {uid} -j ACCEPT" in rules[4]["GATEHOUSE-INNER"]
+    assert "-p tcp -m multiport --dports 80,443 -j ACCEPT" in rules[4]["GATEHOUSE"]
+
+
+@pytest.mark.parametrize(("name", "port"), [("app1", 8081), ("static1", 8083)])
+def test_behind_an_edge_root_s_listener_alone_answers(host: Callable[..., Recorded], name: str, port: int) -> None:
+    rules = wanted(in_fleet(host(), name))
+
+    assert [f"-p tcp -m tcp --sport {port} -m owner ! --uid-owner 0 -j DROP"] == rules[4]["GATEHOUSE-OUTER"]
+
+
+def test_an_inner_host_s_ssh_may_be_opened_for_a_while_to_who_comes_without_a_bastion(
+    host: Callable[..., Recorded],
+) -> None:
+    there = in_fleet(host(users={}, clock=1_795_000_000), "db1")
+    there.after(firewall.allow, what="22", from_="203.0.113.7")
+
+    assert there._done
+    assert "22/tcp is open to 203.0.113.7" in there._done[0]
+
+
+SHOWN = """\
+clock\t1795000000
+ssh\t22
+4 filter\t:INPUT DROP [0:0]
+4 filter\t[3:180] -A GATEHOUSE -s 10.0.0.10/32 -p tcp -m tcp --dport 22 -j ACCEPT
+4 filter\t[9:540] -A GATEHOUSE -s 10.0.0.12/32 -p tcp -m tcp --dport 3306 -j ACCEPT
+4 filter\t[1:60] -A GATEHOUSE -j DROP
+"""
+
+
+def faults_of(text: str, name: str = "db1") -> list[str]:
+    rules = reading.read(text)
+    reading.meet(rules, fleet(SPLIT), name)
+    return [fault for fault in rules.faults if "may come" in fault or "cannot" in fault]
+
+
+def test_the_rules_in_force_name_the_fleet_s_hosts() -> None:
+    rules = reading.read(SHOWN)
+    reading.meet(rules, fleet(SPLIT), "db1")
+
+    assert [("edge1", "22/tcp"), ("app1", "3306/tcp"), ("", "everything else")] == [
+        (row.name, row.what) for row in rules.rows
+    ]
+    assert [] == faults_of(SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("broken", "fault"),
+    [
+        (lambda text: text.replace("--dport 3306", "--dport 3307"), "app1 cannot come to 3306/tcp (mariadb)"),
+        (lambda text: text.replace("--dport 22 ", "--dport 2222 "), "edge1 cannot come to 22/tcp (ssh)"),
+        (lambda text: text.replace("10.0.0.12/32", "10.0.0.11/32"), "static1 may come to 3306/tcp, and no role wants"),
+        (lambda text: text.replace("-s 10.0.0.12/32 ", ""), "world may come to 3306/tcp, and no role wants it"),
+    ],
+)
+def test_who_is_let_in_and_who_is_not_is_told_by_name(broken: Callable[[str], str], fault: str) -> None:
+    assert fault in " ".join(faults_of(broken(SHOWN)))
+
+
+def test_who_comes_through_a_bastion_is_not_remembered_by_the_bastion_s_address(host: Callable[..., Recorded]) -> None:
+    there = in_fleet(host(client="10.0.0.10"), "db1")
+
+    assert {"/etc/gatehouse/operators": ""} == contents(there.after(firewall.operators))

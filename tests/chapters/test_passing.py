@@ -135,7 +135,7 @@ def test_nobody_shuts_himself_or_a_site_out(
     host: Callable[..., Recorded], task: Any, what: str, told: str
 ) -> None:
     there = host()
-    there.fleet = Fleet.model_validate({"open": {"8443/tcp": ()}, "hosts": {"db": {"address": "10.0.0.11"}}})
+    there.fleet = Fleet.model_validate({"open": {"8443/tcp": ()}, "hosts": {"vps": {}, "db": {"address": "10.0.0.11"}}})
     with pytest.raises(Guarded, match=told):
         there.after(task, what=what)
     assert [] == there._done
