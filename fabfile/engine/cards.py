@@ -25,9 +25,11 @@ def cards(host: Host, machines: Iterable[Machine]) -> dict[str, Mapping[str, str
     if host.name in names:
         host.cards[host.name] = host.facts.card
     missing = [name for name in names if name not in host.cards]
-    for name, answer in everywhere(host.fleet, missing, lambda other: other.facts.card, "asking the others"):
-        if isinstance(answer, Problem):
-            host.note(f"{answer.message}: what it has here stays as it is")
+    host.cards.update(everywhere(host.fleet, missing, lambda other: other.facts.card, "asking the others"))
+    found = dict[str, Mapping[str, str]]()
+    for name in names:
+        if isinstance(card := host.cards[name], Problem):
+            host.note(f"{card.message}: what it has here stays as it is")
         else:
-            host.cards[name] = answer
-    return {name: host.cards[name] for name in names if name in host.cards}
+            found[name] = card
+    return found

@@ -77,7 +77,7 @@ class Errand(Known):
         if self.report is not None:
             yield self.report
             return
-        self.report = Report(self.name, run, as_json)
+        self.report = Report(self.name, run, as_json, watch=self.watch)
         self.visit.trips = 0
         self.visit.who = f"{self.visit.me}: {run}"
         self._changed, self._beside = False, []
@@ -94,7 +94,7 @@ class Errand(Known):
                 self._keep_history("failed" if self.report.failed else "")
         finally:
             self.report.summary(self.visit.trips)
-            self.report = None
+            self.last, self.report = self.report, None
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -110,7 +110,8 @@ class Errand(Known):
             yield
             self.flush()
             outcome, reasons = self._outcome()
-            self.report.step(Line(name, outcome, [*self._notes, *reasons], self._seconds(began)), self._diffs)
+            line = Line(name, outcome, [*self._notes, *reasons], self._seconds(began))
+            self.report.step(line, self._diffs, noted=bool(self._notes))
         except BaseException as found:
             self._pending.clear()
             self._held.clear()

@@ -14,11 +14,11 @@ from typing import IO, Any, ClassVar
 
 from fabric import Connection
 
-from ..model import find_fleet
+from ..model import Refusal, find_fleet
 from . import access, changes, render, script
 from .errand import Errand
 from .problems import NoHost, Problem, StepFailed
-from .remote import Login, Visit, login
+from .remote import Login, Visit, identity, login
 
 OPERATORS = "/etc/gatehouse/operators"
 
@@ -26,7 +26,7 @@ OPERATORS = "/etc/gatehouse/operators"
 class Host(Errand):
     """One server during one invocation of `fab`, and what may be wished of it."""
 
-    known: ClassVar[dict[tuple[str, str, int], Host]] = {}
+    known: ClassVar[dict[tuple[Any, ...], Host]] = {}
 
     @classmethod
     def of(cls, c: Any) -> Host:
@@ -36,12 +36,22 @@ class Host(Errand):
         """
         if not isinstance(c, Connection):
             raise NoHost("this task wants a host", "fab -H vps bootstrap")
-        key = (c.user, c.host, c.port)
+        key = identity(c)
         if key not in cls.known:
             config = getattr(c.config, "_runtime_ssh_path", None)
             fleet = find_fleet(Path(config) if config else None, None, Path.cwd())
             cls.known[key] = cls(c.original_host, fleet, Visit(c), dry=bool(c.config.run.dry))
         return cls.known[key]
+
+    def enrol(self) -> None:
+        """Steps, which are given a connection, shall find this very host behind it.
+
+        Raises Refusal when another one of the run is the same machine.
+        """
+        other = self.known.setdefault(identity(self.visit.connection), self)
+        if other is not self:
+            c = self.visit.connection
+            raise Refusal(f"{other.name} and {self.name} are one machine in ssh_config: {c.user}@{c.host}:{c.port}")
 
     @property
     def operators(self) -> list[str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..model import Fleet, Site, chosen_site
 from . import mark, script
 from .facts import Facts
-from .problems import Outdated, WrongSystem
+from .problems import Outdated, Problem, WrongSystem
 from .remote import Visit
 from .report import Report
 
@@ -32,7 +32,9 @@ class Known:
         self.sites: tuple[Site, ...] = fleet.sites_for(name)
         self.fronted: tuple[Site, ...] = fleet.fronted_by(name)
         self.report: Report | None = None
-        self.cards: dict[str, Mapping[str, str]] = {}
+        self.last: Report | None = None
+        self.watch: Callable[[str, str], None] | None = None
+        self.cards: dict[str, Mapping[str, str] | Problem] = {}
         self.skew = 0
         self._only: tuple[Site, ...] | None = None
 

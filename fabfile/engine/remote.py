@@ -184,6 +184,12 @@ def another(c: Connection, patience: int = CONNECT) -> Connection:
     return opened(fresh)
 
 
+def identity(c: Connection) -> tuple[Any, ...]:
+    """What tells one machine from another: who logs in where, and through which others."""
+    way = identity(c.gateway) if isinstance(c.gateway, Connection) else c.gateway
+    return c.user, c.host, c.port, way
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """How an operator got in, and what this controller could agree to.
@@ -421,6 +427,7 @@ __all__ = [
     "another",
     "connect",
     "fingerprint",
+    "identity",
     "known_hosts",
     "login",
     "offered_key",

@@ -7,12 +7,14 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from ..model import Refusal
 from .problems import Problem
 
 STYLES = {
@@ -24,8 +26,8 @@ STYLES = {
     "stopped": "bold red",
 }
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False, emoji=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 @dataclass
@@ -40,13 +42,19 @@ class Line:
 
 @dataclass
 class Report:
-    """The lines of one run on one host."""
+    """The lines of one run on one host.
+
+    `watch` is told what is being done, by who shows many hosts at once; that one sums up, too, and what is kept without
+    a word needs no line.
+    """
 
     host: str
     run: str
     as_json: bool = False
     lines: list[Line] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
+    watch: Callable[[str, str], None] | None = None
+    trips: int = 0
     _status: Status | None = None
 
     @property
@@ -56,6 +64,9 @@ class Report:
 
     def busy(self, step: str, what: str = "") -> None:
         """Say what is being done now, on a terminal."""
+        if self.watch:
+            self.watch(step, what)
+            return
         if self.as_json or not console.is_terminal:
             return
         text = f"{escape(self.host)}  {escape(step)}  [dim]{escape(what[:100])}[/]"
@@ -70,10 +81,10 @@ class Report:
             self._status.stop()
             self._status = None
 
-    def step(self, line: Line, diffs: list[str] = []) -> None:  # noqa: B006
-        """One step ended."""
+    def step(self, line: Line, diffs: list[str] = [], noted: bool = False) -> None:  # noqa: B006
+        """One step ended; `noted`: with something to read, though all may be kept."""
         self.lines.append(line)
-        if self.as_json:
+        if self.as_json or (self.watch and line.outcome == "kept" and not noted):
             return
         self.quiet()
         shown = "; ".join(line.reasons[:3]) + (f"; and {len(line.reasons) - 3} more" if len(line.reasons) > 3 else "")
@@ -87,6 +98,9 @@ class Report:
     def summary(self, trips: int) -> None:
         """The line that ends a run."""
         self.quiet()
+        self.trips = trips
+        if self.watch:
+            return
         counts = Counter(line.outcome for line in self.lines)
         seconds = time.monotonic() - self.began
         if self.as_json:
@@ -124,6 +138,11 @@ def problem(error: Problem, host: str = "") -> None:
     if error.next_step:
         errors.print(f"next: {escape(error.next_step)}")
     sys.stderr.flush()
+
+
+def refused(refusal: Refusal) -> None:
+    """Bad input, as it tells itself."""
+    errors.print(str(refusal), markup=False)
 
 
 def diff(path: str, former: bytes, new: bytes) -> str:

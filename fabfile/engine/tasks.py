@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -190,22 +189,19 @@ def _chapter(module: str) -> str:
 class Told:
     """Problems become one clear error and an exit code; inside another task they are passed on as they are."""
 
-    depth = 0
-
     def __init__(self, c: Any) -> None:
         self.host = getattr(c, "original_host", "")
 
     def __enter__(self) -> None:
-        Told.depth += 1
+        pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        Told.depth -= 1
         if isinstance(error, ValueError) and not isinstance(error, Refusal):
             error = _as_problem(error)
         if isinstance(error, KeyboardInterrupt):
             error = Stopped("stopped")
         if isinstance(error, Refusal):
-            print(error, file=sys.stderr)
+            report.refused(error)
             raise Exit(code=error.exit_code)
         if isinstance(error, Problem):
             report.problem(error, self.host)
