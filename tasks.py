@@ -15,8 +15,8 @@ from invoke import Collection, Exit, task
 from fabfile.cert.fleet import inv_tasks as certificates
 from fabfile.diagram import HELP as DIAGRAM
 from fabfile.diagram import diagram
+from fabfile.fleet import inv_tasks as fleet_tasks
 from fabfile.newsite import inv_tasks as sites
-from fabfile.status.fleet import inv_tasks as fleet_tasks
 from fabfile.varnish.fleet import inv_tasks as caches
 from tests.lab.tasks import ns as lab_tasks
 

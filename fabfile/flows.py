@@ -58,8 +58,7 @@ BOOTSTRAP = steps_of(Fleet().roles("vps"))
 @flow(help={"json": "print the outcome of every step as JSON"})
 def bootstrap(c, json=False):  # noqa: ARG001  (the engine reads it)
     """From a bare Debian host to one that serves HTTPS sites.  Again: it changes nothing, in about a second."""
-    preflight(Host.of(c))
-    steps(c, *_wanted(c))
+    whole(c)
 
 
 def preflight(host: Host) -> None:
@@ -80,8 +79,7 @@ def check(c, json=False):  # noqa: ARG001  (the engine reads it)
     """What would `bootstrap` change?  Shows it and touches nothing; exit code 2 when anything would change."""
     host = Host.of(c)
     host.dry = True
-    preflight(host)
-    steps(c, *_wanted(c))
+    whole(c)
     if host.report and any(line.outcome == "would change" for line in host.report.lines):
         raise Exit(code=2)
 
@@ -90,6 +88,12 @@ def check(c, json=False):  # noqa: ARG001  (the engine reads it)
 def trust(c, fingerprint=""):
     """Enrol a host's SSH key after comparing its fingerprint; a key that changed is never replaced here."""
     console.print(enrol(c, fingerprint))
+
+
+def whole(c):
+    """All that a host is to be."""
+    preflight(Host.of(c))
+    steps(c, *_wanted(c))
 
 
 def _wanted(c):

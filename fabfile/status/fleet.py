@@ -5,12 +5,12 @@ from __future__ import annotations
 import json as json_
 from dataclasses import asdict, dataclass
 
-from invoke import Collection, Context, Exit, task
+from invoke import Context, Exit
 from rich.text import Text
 
 from ..engine import Host, Problem, console, mark
 from ..engine.known import RUNBOOK
-from ..engine.pool import chosen_fleet, everywhere, told
+from ..engine.pool import chosen_fleet, everywhere
 from . import looked
 
 
@@ -84,8 +84,3 @@ def _show(rows: list[Row]) -> None:
         console.print("* made with another commit than the one checked out here", style="dim")
     if bad := [one.host for one in rows if one.reachable and one.faults]:
         console.print(f"next: fab -H {bad[0]} status", markup=False)
-
-
-def inv_tasks() -> Collection:
-    """The namespace for tasks.py."""
-    return Collection("fleet", task(help=HELP)(told(status)))
