@@ -57,8 +57,17 @@ say() {
     case $said in 2 | 20 | 60 | 100 | *50) moment "said $said" ;; esac
 }
 """
-WRAP = 'NAME() { count=$((count + 1)); moment "$count NAME"; command NAME "$@"; }\n'
+# A tool that is not there must not seem to be: prelude.sh looks.
+WRAP = """
+! command -v NAME > /dev/null ||
+NAME() {
+    count=$((count + 1))
+    moment "$count NAME"
+    command NAME "$@"
+}
+"""
 WITHIN = """
+! command -v NAME > /dev/null ||
 NAME() {
     count=$((count + 1))
     moment "$count NAME"

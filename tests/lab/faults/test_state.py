@@ -240,7 +240,7 @@ def change_attribute(machine: Machine, attribute: str, path: str) -> None:
     """chattr +i or -i, by a neighbour that may: lab hosts have not the capability, and an image has no chattr."""
     container = machine.container
     container.client.containers.run(
-        container.image.id, ["-e", IMMUTABLE, attribute, f"/proc/1/root{path}"], entrypoint="perl", remove=True,
+        container.image.id, ["-e", IMMUTABLE, "--", attribute, f"/proc/1/root{path}"], entrypoint="perl", remove=True,
         pid_mode=f"container:{container.id}", cap_add=[*CAPABILITIES, "LINUX_IMMUTABLE"],
         security_opt=["seccomp=unconfined", "apparmor=unconfined"],
     )  # fmt: skip
