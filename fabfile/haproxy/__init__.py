@@ -12,7 +12,7 @@ from typing import Any
 from ..engine import Host, task
 from ..engine.render import render
 from ..model import Cache, Refusal, Site
-from .backends import ALL, backend_of, backends, balanced
+from .backends import ALL, backend_of, backends, balanced, files_of, statics
 from .page import stats
 from .ramp import shift
 from .traffic import NOTHING, RECORD, drain, maintenance, ready, servers
@@ -196,6 +196,9 @@ def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
         safe=SAFE,
         backends=backends(host),
         balanced=balanced(host),
+        statics=statics(host),
+        files_of=files_of,
+        endings=[f".{ending}" for ending in host.fleet.static.endings],
         record=RECORD,
     )
 

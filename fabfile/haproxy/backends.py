@@ -1,4 +1,4 @@
-"""To whom HAProxy leads visitors: the Varnish of this host, or those of the web servers behind an edge."""
+"""To whom HAProxy leads visitors: the Varnish of this host, or those of the web servers behind an edge; files apart."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from ipaddress import IPv6Address
 
 from ..engine import Host
 from ..model import Fleet, Site
+from ..model.ways import STATIC, VARNISH
 
-PORT = 8081
 ALL = "varnish"
 """The backend of all web servers, which most sites use."""
+FILES = "static"
+"""That of the static hosts, for those sites."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,14 @@ def balanced(host: Host) -> bool:
 def backends(host: Host) -> tuple[Backend, ...]:
     """One for all web servers, and one for each other set of them that a site names; without an edge, just Varnish."""
     if not balanced(host):
-        return (Backend(ALL, (Server(ALL, f"127.0.0.1:{PORT}"),)),)
+        return (Backend(ALL, (Server(ALL, f"127.0.0.1:{VARNISH}"),)),)
     fleet = host.fleet
     sets = {ALL: fleet.webs} | {backend_of(fleet, site): fleet.webs_of(site) for site in host.fronted}
     return tuple(
         Backend(
             name,
             tuple(
-                Server(web.name, _address(host, web.name), web.weight)
+                Server(web.name, _address(host, web.name, VARNISH), web.weight)
                 for web in servers
                 if fleet.together(web.name, host.name)
             ),
@@ -66,8 +68,18 @@ def backend_of(fleet: Fleet, site: Site) -> str:
     return ALL if names == [web.name for web in fleet.webs] else ":".join((ALL, *names))
 
 
-def _address(host: Host, web: str) -> str:
-    address = host.fleet.hosts[web].address
-    if web == host.name or address is None:
-        return f"127.0.0.1:{PORT}"
-    return f"[{address}]:{PORT}" if isinstance(address, IPv6Address) else f"{address}:{PORT}"
+def statics(host: Host) -> tuple[Server, ...]:
+    """The static hosts to which this edge leads who asks for a file; none: files are the web servers' too."""
+    return tuple(Server(one.name, _address(host, one.name, STATIC)) for one in host.fleet.statics_behind(host.name))
+
+
+def files_of(backend: str) -> str:
+    """The backend of files that goes with one of pages: the same web servers stand in when no static host is up."""
+    return FILES + backend.removeprefix(ALL)
+
+
+def _address(host: Host, other: str, port: int) -> str:
+    address = host.fleet.hosts[other].address
+    if address is None or (other == host.name and port == VARNISH):
+        return f"127.0.0.1:{port}"
+    return f"[{address}]:{port}" if isinstance(address, IPv6Address) else f"{address}:{port}"

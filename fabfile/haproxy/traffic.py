@@ -13,7 +13,7 @@ from ..engine import Guarded, Host, Problem, StepFailed, console, query
 from ..model import Problem as Wrong
 from ..model import Refusal, nearest
 from ..model.refusal import quoted
-from .backends import ALL, backends, balanced
+from .backends import ALL, FILES, backends, balanced, statics
 
 RECORD = "/etc/haproxy/servers.state"
 """What was set, in HAProxy's own format (management manual, "show servers state"), which it reads when it starts."""
@@ -63,7 +63,7 @@ done
 """
 
 TAKING_AWAY = {
-    "server": "a web server's name in fleet.yml",
+    "server": "a web server's or static host's name in fleet.yml",
     "wait": "seconds to wait for the end of its requests",
     "force": "even when no other is left that could serve its sites",
 }
@@ -127,7 +127,8 @@ class Server:
 def servers(c, json=False):
     """On call: what HAProxy thinks of each server behind it, what was set by hand, and what passes through.
 
-    `weight` is in percent of a full share. Only Varnish's servers have a health check; lego has none.
+    `weight` is in percent of a full share. lego has no health check. HOST:pages below static is a web server that stands
+    in when no static host is up.
     """
     host = Host.of(c)
     _fronts(host)
@@ -173,7 +174,10 @@ def maintenance(c, server, wait=60, force=False):
 
 @query(
     positional=["server"],
-    help={"server": "a web server's name in fleet.yml", "wait": "seconds to wait for its health check"},
+    help={
+        "server": "a web server's or static host's name in fleet.yml",
+        "wait": "seconds to wait for its health check",
+    },
     within={"wait": (0, 3600)},
 )
 def ready(c, server, wait=20):
@@ -263,6 +267,8 @@ def guard(host: Host, rows: Iterable[Server], name: str, force: bool = False) ->
 
 
 def _sites(backend: str) -> str:
+    if backend == FILES:
+        return "files"
     if backend == ALL:
         return "the sites of all web servers"
     return f"the sites of {', '.join(backend.split(':')[1:])} alone"
@@ -277,13 +283,14 @@ def chosen(host: Host, name: str) -> list[Server]:
 
 
 def look(host: Host, name: str = "") -> list[Server]:
-    """Every server of the web.  Raises Refusal when `name` is none of them, before anything is asked."""
+    """Every server of pages and of files.  Raises Refusal when `name` is none of them, before anything is asked."""
     _fronts(host)
     known = {server.name for backend in backends(host) for server in backend.servers}
+    known |= {server.name for server in statics(host)}
     if name and name not in known:
         near = ", ".join(nearest(name, sorted(known)))
         raise Refusal(Wrong(f"HAProxy of {host.name} leads to no server {quoted(name)}", example=near))
-    rows = [row for row in read_servers(_asked(host, LOOK)) if row.backend.partition(":")[0] == ALL]
+    rows = _settable(_asked(host, LOOK))
     if name and not any(row.name == name for row in rows):
         raise Problem(f"HAProxy of {host.name} does not know {name} yet", f"fab -H {host.name} haproxy")
     return rows
@@ -317,7 +324,12 @@ def apply(host: Host, servers: Iterable[Server], weight: int | None, state: str 
         commands += [f"{what} weight {weight}"] if weight is not None else []
         commands += [f"{what} state {state}"] if state else []
     answer = _asked(host, SET, "; ".join(commands), RECORD)
-    return [row for row in read_servers(answer) if row.backend.partition(":")[0] == ALL]
+    return _settable(answer)
+
+
+def _settable(answer: str) -> list[Server]:
+    """The servers of pages, and those of files; in further backends of files they follow these."""
+    return [row for row in read_servers(answer) if row.backend == FILES or row.backend.partition(":")[0] == ALL]
 
 
 def _asked(host: Host, question: str, *args: str) -> str:

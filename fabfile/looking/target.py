@@ -32,9 +32,8 @@ class Target:
 
     @property
     def directory(self) -> str:
-        """What VirtualDocumentRoot makes of the name: `_` for a bare domain, else the labels in front of it."""
-        bare = [name for name in self.site.names if self.name.endswith("." + name)]
-        return self.name.removesuffix("." + min(bare, key=len)) if bare else "_"
+        """What VirtualDocumentRoot makes of the name."""
+        return self.site.room(self.name)
 
 
 def target(host: Host, url: str) -> Target:

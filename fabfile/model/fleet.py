@@ -27,9 +27,10 @@ ELSEWHERE: tuple[Role, ...] = ("edge", "cache", "database", "files")
 """What a host that makes pages does itself, as long as no host of the fleet has that role."""
 
 ENDINGS = (
-    "avif", "css", "gif", "ico", "jpeg", "jpg", "js", "map", "mjs", "mp3", "mp4", "ogg", "otf", "pdf", "png", "svg",
+    "avif", "css", "gif", "ico", "jpeg", "jpg", "js", "map", "mjs", "mp3", "mp4", "ogg", "otf", "png", "svg",
     "ttf", "wasm", "webm", "webp", "woff", "woff2",
 )  # fmt: skip
+"""What pages are made of, and media.  No documents and archives: they may be somebody's invoice, behind an .htaccess."""
 
 
 def _path(value: Any, info: ValidationInfo) -> Any:

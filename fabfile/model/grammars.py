@@ -123,9 +123,15 @@ def host_alias(text: str) -> str:
     return text
 
 
+UNSERVED = frozenset(
+    ("bak", "backup", "conf", "dist", "dump", "inc", "ini", "log", "old", "orig", "rej", "save", "sh", "sql", "tmp")
+)
+"""Endings of what Apache refuses to show as well (gatehouse.conf); all that begin with `ph` are PHP's, or may be."""
+
+
 def ending(text: str) -> str:
     """How a file's name ends, without the dot: `css`."""
-    if not re.fullmatch(r"[a-z0-9]{1,8}", text) or text == "php":
+    if not re.fullmatch(r"[a-z0-9]{1,12}", text) or text in UNSERVED or text.startswith("ph"):
         raise Wrong(f"must be how the names of plain files end, without the dot, not {quoted(text)}", "css")
     return text
 
@@ -135,7 +141,7 @@ def door(text: str) -> str:
     number, _, protocol = text.partition("/")
     if not re.fullmatch(r"[1-9][0-9]{0,4}", number) or int(number) > 65535 or protocol not in ("tcp", "udp"):
         raise Wrong(f"must be a port from 1 to 65535 and /tcp or /udp, not {quoted(text)}", "8443/tcp")
-    if protocol == "tcp" and int(number) in (80, 443, 6082, 8080, 8081, 8082):
+    if protocol == "tcp" and int(number) in (80, 443, 6082, 8080, 8081, 8082, 8083, 8084):
         raise Wrong(f"{text} is open anyway, or between the layers, where nobody outside has business", "8443/tcp")
     return text
 

@@ -275,10 +275,12 @@ class Site(BaseModel):
     @property
     def rooms(self) -> tuple[str, ...]:
         """The directories that its names are served from: `_`, and one for whatever stands before a bare domain."""
-        bare = {name for name in self.names if not any(name.endswith("." + other) for other in self.names)}
-        ends = tuple(f".{name}" for name in bare)
-        parts = (name.removesuffix(end) for name in self.names for end in ends if name.endswith(end))
-        return ("_", *dict.fromkeys(parts))
+        return ("_", *dict.fromkeys(room for name in self.names if (room := self.room(name)) != "_"))
+
+    def room(self, name: str) -> str:
+        """The directory that one of its names is served from: `_` for a bare domain, else what stands before it."""
+        bare = [other for other in self.names if name.endswith("." + other)]
+        return name.removesuffix("." + min(bare, key=len)) if bare else "_"
 
     @property
     def labels(self) -> int:
