@@ -17,6 +17,7 @@ from . import (
     selinux,
     site,
     sshd,
+    static,
     system,
     varnish,
 )
@@ -33,6 +34,7 @@ CHAPTERS = (
     ("edge", cert.STEPS_BEFORE),
     ("edge", haproxy.STEPS),
     ("web", varnish.STEPS),
+    ("static", (site.users, *static.STEPS)),
     ("web", site.STEPS),
     ("database", database.STEPS),
     ("web", php.STEPS),

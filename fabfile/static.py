@@ -8,14 +8,13 @@ would have to make is not here, and its source neither.
 from __future__ import annotations
 
 from ipaddress import IPv6Address
+from typing import Any
 
-from .engine import Host, task
+from .engine import Host, Unit, task
 from .model import Site
 from .model.ways import STATIC
 
 SERVERS = ("nginx", "lighttpd")
-READER = "www-data"
-"""As whom either server runs, on Debian: a member of each site's group."""
 
 NGINX = "/etc/nginx/nginx.conf"
 NGINX_SITES = "/etc/nginx/conf.d/static.conf"
@@ -93,10 +92,9 @@ def install(c):
     Debian starts either on port 80 of every address the moment it is installed, so its configuration comes before it.
     """
     host = Host.of(c)
-    _first = host.fleet.static.server
-    host.template(f"/etc/systemd/system/{_first}.service.d/gatehouse.conf")
+    host.template(_unit(host.fleet.static.server))
     _configured(host)
-    if _first == "nginx":
+    if host.fleet.static.server == "nginx":
         host.packages("nginx", "logrotate")
     else:
         host.packages("lighttpd", "lighttpd-mod-deflate", "lighttpd-modules-lua", "logrotate")
@@ -106,11 +104,10 @@ def install(c):
 def sites(c):
     """T5 VM1: every name of every site, and the directory that it shows; no other name is answered.
 
-    The server's user joins each site's group, as Apache's does on an app host: it is the door to the site's tree.
+    The server's user is in each site's group, as Apache's is on an app host (site.users): it is the door to the site's
+    tree.
     """
-    host = Host.of(c)
-    host.user(READER, home="/var/www", groups=[site.owner for site in host.chosen])
-    _configured(host)
+    _configured(Host.of(c))
 
 
 @task
@@ -120,15 +117,13 @@ def start(c):
     lighttpd is restarted, not reloaded: it has given up root's rights by then.  The edges ask again meanwhile.
     """
     host = Host.of(c)
-    server = host.fleet.static.server
-    other = next(one for one in SERVERS if one != server)
-    if other == "lighttpd" or "edge" not in host.fleet.roles(host.name) or host.fleet.edge.server != "nginx":
-        _gone(host, other)
-    unit = f"/etc/systemd/system/{server}.service.d/gatehouse.conf"
-    if server == "nginx":
-        host.service("nginx", restart_on=[unit], reload_on=[NGINX, "/etc/nginx/conf.d/", NGINX_ROOMS], ready=_ready(host))
+    if host.fleet.static.server == "nginx":
+        _gone(host, "lighttpd")
+        taken = [NGINX, NGINX_SITES, NGINX_ROOMS, "/etc/nginx/errors/"]
+        host.service("nginx", restart_on=[_unit("nginx")], reload_on=taken, ready=_ready(host))
     else:
-        host.service("lighttpd", restart_on=[unit, "/etc/lighttpd/"], ready=_ready(host))
+        _gone(host, "nginx")
+        host.service("lighttpd", restart_on=[_unit("lighttpd"), "/etc/lighttpd/"], ready=_ready(host))
 
 
 STEPS = (install, sites, start)
@@ -146,7 +141,7 @@ def address(host: Host) -> str:
 
 
 def _configured(host: Host) -> None:
-    values = {
+    values: dict[str, Any] = {
         "address": address(host),
         "edges": [str(edge.address) for edge in host.fleet.edges if host.fleet.together(edge.name, host.name)],
         "endings": host.fleet.static.endings,
@@ -174,19 +169,22 @@ def over_nfs(host: Host) -> bool:
     return files is not None and files.name != host.name and host.fleet.files.mount == "nfs"
 
 
+def _unit(server: str) -> str:
+    return f"/etc/systemd/system/{server}.service.d/gatehouse.conf"
+
+
 def _ready(host: Host) -> str:
     """It serves when it says whether it sees a site's files: 200, or 503 before they are there."""
-    own = host.fleet.machine(host.name).address
-    proxy = "" if host.fleet.static.server == "lighttpd" else "PROXY UNKNOWN\\r\\n"
-    return (
-        f"""bash -c 'exec 3<> /dev/tcp/{own}/{STATIC}
+    proxy = "PROXY UNKNOWN\\r\\n" if host.fleet.static.server == "nginx" else ""
+    return f"""bash -c 'exec 3<> /dev/tcp/{host.fleet.machine(host.name).address}/{STATIC}
 printf "{proxy}HEAD / HTTP/1.0\\r\\nHost: health.invalid\\r\\n\\r\\n" >&3
 read -r _ status _ <&3; [ "$status" = 200 ] || [ "$status" = 503 ]' 2> /dev/null"""
-    )
 
 
 def _gone(host: Host, server: str) -> None:
-    """A server that fleet.yml does not want any more: it stops, and does not come back at a boot."""
-    if server in host.facts.packages and (unit := host.facts.units.get(f"{server}.service")):
-        if unit.active == "active" or unit.enabled == "enabled":
-            host.run(f"{server} is stopped: {host.fleet.static.server} serves", f"systemctl disable --now {server}")
+    """The other kind of server, which fleet.yml does not want any more, stops, and does not come back at a boot."""
+    unit = host.facts.units.get(f"{server}.service", Unit())
+    if server == "nginx" and "edge" in host.fleet.roles(host.name) and host.fleet.edge.server == "nginx":
+        host.absent(NGINX_SITES, check=NGINX_CHECK)
+    elif unit.active == "active" or unit.enabled == "enabled":
+        host.run(f"{server} makes room for {host.fleet.static.server}", f"systemctl disable --now {server}")

@@ -127,8 +127,8 @@ class Server:
 def servers(c, json=False):
     """On call: what HAProxy thinks of each server behind it, what was set by hand, and what passes through.
 
-    `weight` is in percent of a full share. lego has no health check. HOST:pages below static is a web server that stands
-    in when no static host is up.
+    `weight` is in percent of a full share. lego has no health check. static/HOST:pages is a web server that stands in
+    when no static host is up.
     """
     host = Host.of(c)
     _fronts(host)

@@ -30,7 +30,7 @@ ENDINGS = (
     "avif", "css", "gif", "ico", "jpeg", "jpg", "js", "map", "mjs", "mp3", "mp4", "ogg", "otf", "png", "svg",
     "ttf", "wasm", "webm", "webp", "woff", "woff2",
 )  # fmt: skip
-"""What pages are made of, and media.  No documents and archives: they may be somebody's invoice, behind an .htaccess."""
+"""What pages are made of, and media.  No documents: one may be somebody's invoice, with an .htaccess in front."""
 
 
 def _path(value: Any, info: ValidationInfo) -> Any:

@@ -473,6 +473,10 @@ def test_f40_every_template_renders_and_none_asks_for_what_is_not_there(
         packages = dict.fromkeys((*PACKAGES, "php8.2-fpm"), "1")
         written(SPECIMEN, NEIGHBOUR, release=release, packages=packages)
         written(a_site(php=False), release=release, packages=packages, ipv6="")
+        for server in ("nginx", "lighttpd"):
+            all_roles = {"address": "10.0.0.1", "roles": ("edge", "web", "static")}
+            fleet = Fleet.model_validate({"hosts": {"vps": all_roles}, "static": {"server": server}})
+            written(SPECIMEN, NEIGHBOUR, release=release, packages=packages, fleet=fleet)
         chapter.pages(SPECIMEN)
 
     assert asked | PARTS == set(templates())
