@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,12 +37,17 @@ class Pair:
             _done(machine.fab("bootstrap", directory=self.directory))
 
 
-def paired(lab: Lab, front: Machine, second: Machine, directory: Path) -> Iterator[Pair]:
-    """The two as a pair with the lab's own sites; afterwards each is a web server of its own again."""
+def paired(
+    lab: Lab, front: Machine, second: Machine, directory: Path, behind: Sequence[str] = ("web",), **fleet: Any
+) -> Iterator[Pair]:
+    """The two as a pair with the lab's own sites; afterwards each is a web server of its own again.
+
+    `behind` are the second one's roles; `fleet` adds keys to fleet.yml.
+    """
     shutil.copytree(lab.directory / "sites", directory / "sites")
-    roles = {front.name: ["edge", "web"], second.name: ["web"]}
+    roles = {front.name: ["edge", "web"], second.name: [*behind]}
     hosts = {machine.name: {"address": machine.ip, "roles": roles[machine.name]} for machine in (front, second)}
-    pair = Pair(front, second, lab.describe(directory, directory / "sites", hosts=hosts))
+    pair = Pair(front, second, lab.describe(directory, directory / "sites", hosts=hosts, **fleet))
     try:
         pair.bootstrap()
         yield pair
