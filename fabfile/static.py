@@ -134,16 +134,24 @@ def rooms(sites: tuple[Site, ...]) -> dict[str, tuple[Site, str]]:
     return {name: (site, site.room(name)) for site in sites for name in site.names}
 
 
-def address(host: Host) -> str:
-    """Where the server listens: the host's private address alone."""
-    own = host.fleet.machine(host.name).address
-    return f"[{own}]:{STATIC}" if isinstance(own, IPv6Address) else f"{own}:{STATIC}"
+def edges(host: Host) -> list[str]:
+    """The addresses of the edges that come here; the loopback's where this host is one itself."""
+    names = {edge.name: str(edge.address) for edge in host.fleet.edges if host.fleet.together(edge.name, host.name)}
+    return ["127.0.0.1" if name == host.name else address for name, address in names.items()]
+
+
+def addresses(host: Host) -> list[str]:
+    """Where the server listens: the host's private address alone; the loopback for an edge on this host."""
+    own, known = host.fleet.machine(host.name).address, {*edges(host)}
+    private = f"[{own}]" if isinstance(own, IPv6Address) else f"{own}"
+    return [*([private] if known - {"127.0.0.1"} else []), *sorted(known & {"127.0.0.1"})]
 
 
 def _configured(host: Host) -> None:
     values: dict[str, Any] = {
-        "address": address(host),
-        "edges": [str(edge.address) for edge in host.fleet.edges if host.fleet.together(edge.name, host.name)],
+        "addresses": addresses(host),
+        "port": STATIC,
+        "edges": edges(host),
         "endings": host.fleet.static.endings,
         "types": TYPES,
         "text": TEXT,
@@ -176,7 +184,7 @@ def _unit(server: str) -> str:
 def _ready(host: Host) -> str:
     """It serves when it says whether it sees a site's files: 200, or 503 before they are there."""
     proxy = "PROXY UNKNOWN\\r\\n" if host.fleet.static.server == "nginx" else ""
-    return f"""bash -c 'exec 3<> /dev/tcp/{host.fleet.machine(host.name).address}/{STATIC}
+    return f"""bash -c 'exec 3<> /dev/tcp/{addresses(host)[0].strip("[]")}/{STATIC}
 printf "{proxy}HEAD / HTTP/1.0\\r\\nHost: health.invalid\\r\\n\\r\\n" >&3
 read -r _ status _ <&3; [ "$status" = 200 ] || [ "$status" = 503 ]' 2> /dev/null"""
 

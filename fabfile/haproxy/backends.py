@@ -80,6 +80,6 @@ def files_of(backend: str) -> str:
 
 def _address(host: Host, other: str, port: int) -> str:
     address = host.fleet.hosts[other].address
-    if address is None or (other == host.name and port == VARNISH):
+    if address is None or other == host.name:
         return f"127.0.0.1:{port}"
     return f"[{address}]:{port}" if isinstance(address, IPv6Address) else f"{address}:{port}"

@@ -84,6 +84,20 @@ def test_it_listens_on_its_private_address_alone(host: MakeHost) -> None:
         assert f"server.port = {port}" in lines
 
 
+def test_for_an_edge_on_the_same_host_it_is_the_loopback(host: MakeHost) -> None:
+    both = {"address": "10.0.0.1", "roles": ("edge", "static")}
+    edges = {name: {"address": f"10.0.0.{n}", "roles": ("edge",)} for n, name in ((1, "edge1"), (9, "edge9"))}
+    pools = {"pools": {"main": ("edge1", "edge9", "app1")}}
+    for hosts, listens in (
+        ({"edge1": both, "app1": HOSTS["app1"]}, ["127.0.0.1"]),
+        ({**edges, "edge1": both, "app1": HOSTS["app1"]}, ["10.0.0.1", "127.0.0.1"]),
+    ):
+        there = host("edge1", fleet={"hosts": hosts, **(pools if "edge9" in hosts else {})})
+        assert static.addresses(there) == listens
+        config = contents(there.after(haproxy.configure))[haproxy.CONFIG]
+        assert "server edge1 127.0.0.1:8083 check" in config
+
+
 def test_the_configuration_is_there_before_the_package_that_would_take_port_80(host: MakeHost) -> None:
     for fleet, conf in ((None, static.NGINX), (LIGHTTPD, static.LIGHTTPD)):
         changes = host("static1", fleet=fleet).after(static.install)
