@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from invoke import Exit
 
 from . import (
@@ -24,7 +26,7 @@ from . import (
 from .engine import Host, flow, query, steps
 from .engine.report import console
 from .engine.trust import enrol
-from .model import Fleet
+from .model import Fleet, Refusal
 
 CHAPTERS = (
     ("", system.STEPS),
@@ -64,7 +66,8 @@ def bootstrap(c, json=False):  # noqa: ARG001  (the engine reads it)
 
 
 def preflight(host: Host) -> None:
-    """What the host itself rules out is refused before anything is touched."""
+    """What the host itself rules out, or how one came to it, is refused before anything is touched."""
+    firewall.guard(host)
     if "web" in host.fleet.roles(host.name):
         php.version(host)
         php.fits(host)
@@ -89,6 +92,8 @@ def check(c, json=False):  # noqa: ARG001  (the engine reads it)
 @query(help={"fingerprint": "the key's SHA-256 fingerprint, as ssh-keygen prints it; without it you are asked"})
 def trust(c, fingerprint=""):
     """Enrol a host's SSH key after comparing its fingerprint; a key that changed is never replaced here."""
+    with suppress(Refusal):  # fleet.yml need not know it yet; if it does, it may know the way
+        Host.of(c)
     console.print(enrol(c, fingerprint))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from ipaddress import IPv6Address
 from typing import Any
 
 from .engine import Facts, Guarded, Host, Unit, task
@@ -76,6 +77,21 @@ def host_keys(facts: Facts) -> dict[str, str]:
     return {kind: files[kind] for kind, size in sizes.items() if kind != "ssh-rsa" or size >= RSA}
 
 
+def inside(host: Host) -> list[str]:
+    """To whom this host, as a bastion, leads: the addresses of the hosts inside with the ports of their SSH.
+
+    The port is what the operator's ssh_config says, and what another operator's said before stays.
+    """
+    permitted = host.facts.sshd.get("permitopen", "").split() if DROPIN in host.facts.files else []
+    found = set()
+    for machine in host.fleet.hosts.values():
+        if host.name in map(str, host.fleet.bastions(machine.name)):
+            shown = f"[{machine.address}]" if isinstance(machine.address, IPv6Address) else f"{machine.address}"
+            found |= {f"{shown}:{host.ssh_port(machine.name)}"}
+            found |= {one for one in permitted if one.rpartition(":")[0] == shown}
+    return sorted(found)
+
+
 def _guard(host: Host) -> None:
     """Nobody shuts the door on himself."""
     login = host.login
@@ -105,6 +121,7 @@ def configure(c, older_clients=False):
 
     Refused (exit code 3) when it would shut out who is typing: logged in by password, or knowing the host by a key that
     it would show no more.  Key exchange is the yardstick's, and wider only where this controller or another needs it.
+    An edge with hosts behind it that let in nobody else leads operators to their SSH (ProxyJump), and nowhere else.
     """
     host = Host.of(c)
     _guard(host)
@@ -117,6 +134,7 @@ def configure(c, older_clients=False):
         "kex": tuple(dict.fromkeys((*agreed(KEX[facts.release], login.kex, CURVES, GROUPS), *kept))),
         "ciphers": agreed(CIPHERS, login.ciphers),
         "macs": agreed(MACS[facts.release], login.macs),
+        "inside": inside(host),
     }
     main = facts.files.get(MAIN)
     if main and main.mode != 0o600:

@@ -18,7 +18,7 @@ from ..model import Refusal, find_fleet
 from . import access, changes, render, script
 from .errand import Errand
 from .problems import NoHost, Problem, StepFailed
-from .remote import Login, Visit, identity, login
+from .remote import Login, Visit, identity, login, ssh_port
 
 OPERATORS = "/etc/gatehouse/operators"
 
@@ -59,10 +59,16 @@ class Host(Errand):
 
         Each run adds to what the host remembers, so that two operators do not undo one another.  What somebody wrote
         there by hand and is no network is passed over, and so goes.  Who comes through another host of the fleet has
-        that one's address here, which is nobody's own.
+        that one's address here, which is nobody's own; a bastion's is none of them, whenever it was remembered.
         """
         texts = (*self.fleet.operators, *self.facts.operators, *self._client())
-        return sorted({str(network) for text in texts if (network := _network(str(text)))})
+        networks = {network for text in texts if (network := _network(str(text)))}
+        return sorted(map(str, networks - {_network(bastion) for bastion in self.bastions}))
+
+    @property
+    def bastions(self) -> list[str]:
+        """The addresses of the hosts through which alone one logs in to this one; none: one comes directly."""
+        return [str(bastion.address) for bastion in self.fleet.bastions(self.name)]
 
     def _client(self) -> tuple[str, ...]:
         """The operator's own address, where it is seen here."""
@@ -74,6 +80,10 @@ class Host(Errand):
         """How we got in, and which algorithms this controller speaks."""
         assert self.facts
         return login(self.visit.connection)
+
+    def ssh_port(self, other: str) -> int:
+        """On which port this operator finds the sshd of another host: ssh_config says."""
+        return ssh_port(self.visit.connection, other)
 
     def remember_operators(self) -> None:
         """The host keeps the operators' networks, for whoever comes next."""

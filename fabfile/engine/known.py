@@ -31,6 +31,8 @@ class Known:
         self.name, self.fleet, self.visit, self.dry = name, fleet, visit, dry
         self.sites: tuple[Site, ...] = fleet.sites_for(name)
         self.fronted: tuple[Site, ...] = fleet.fronted_by(name)
+        if bastions := fleet.bastions(name):
+            visit.through([bastion.name for bastion in bastions])
         self.report: Report | None = None
         self.last: Report | None = None
         self.watch: Callable[[str, str], None] | None = None

@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ import paramiko
 import six
 from fabric import Config, Connection
 
+from . import gateway  # noqa: F401  (Fabric asks there)
 from .facts import quoted
 from .problems import ChangedKey, Guarded, Locked, NoRoot, Problem, StepFailed, Stopped, UnknownKey, Unreachable
 from .script import SHELL, Box
@@ -44,6 +45,9 @@ DEAD = 60
 
 BLOCK = 1 << 18
 
+PROHIBITED = 1
+"""SSH's number for "that is not allowed here" (RFC 4254, 5.1)."""
+
 STREAMED = (
     "umask 077; LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH\n"
 )
@@ -56,16 +60,37 @@ BROKEN = (OSError, EOFError, paramiko.SSHException)
 class _Refuse(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
     """An unknown key stops the connection before anything secret is sent."""
 
-    def missing_host_key(self, _client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> NoReturn:
+    def __init__(self, c: Connection) -> None:
+        self.connection = c
+
+    def missing_host_key(self, _client: paramiko.SSHClient, _hostname: str, key: paramiko.PKey) -> NoReturn:
         raise UnknownKey(
-            f"the key of {hostname} is not known: {key.get_name()} {fingerprint(key)}",
-            "compare it with the host's own, ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then: fab -H HOST trust",
+            f"the key of {shown(self.connection)} is not known: {key.get_name()} {fingerprint(key)}",
+            "compare it with the host's own, ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then: "
+            f"fab -H {typed(self.connection)} trust",
         )
 
 
 def fingerprint(key: paramiko.PKey) -> str:
     """The key's SHA-256 fingerprint as ssh-keygen prints it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+
+
+def typed(c: Connection) -> str:
+    """What to type behind -H, or behind ssh: a hop of a ProxyJump may have a user and a port of its own."""
+    user = "" if c.user == c.ssh_config.get("user", c.config.user) else f"{c.user}@"
+    port = "" if c.port == int(c.ssh_config.get("port", c.config.port)) else f":{c.port}"
+    return f"{user}{c.original_host}{port}"
+
+
+def known_as(c: Connection) -> str:
+    """The name under which known_hosts keeps the host's key."""
+    return c.host if c.port == 22 else f"[{c.host}]:{c.port}"
+
+
+def shown(c: Connection) -> str:
+    """For people: the name, and what known_hosts calls it."""
+    return c.original_host if c.original_host == known_as(c) else f"{c.original_host} ({known_as(c)})"
 
 
 def known_hosts(c: Connection) -> list[Path]:
@@ -91,7 +116,7 @@ def secure(c: Connection) -> Connection:
     for path in (Path("/etc/ssh/ssh_known_hosts"), *known_hosts(c)):
         if path.is_file():
             client.load_system_host_keys(str(path))
-    client.set_missing_host_key_policy(_Refuse())
+    client.set_missing_host_key_policy(_Refuse(c))
     if isinstance(c.gateway, Connection):
         secure(c.gateway)
     return c
@@ -104,7 +129,7 @@ def connect(host: str, ssh_config: Path | None = None, config: Config | None = N
 
 
 def _own_keys(c: Connection) -> None:
-    """Raises Guarded for a private key, of this hop or one before it, that others can read; ssh refuses it too."""
+    """Raises Guarded for a private key that others can read; ssh refuses it too."""
     names = c.connect_kwargs.get("key_filename") or []
     for path in map(Path, [names] if isinstance(names, str) else names):
         if path.is_file() and (found := path.stat()).st_uid == os.getuid() and found.st_mode & 0o077:
@@ -112,41 +137,66 @@ def _own_keys(c: Connection) -> None:
                 f"others on this machine can read the private key {path} ({found.st_mode & 0o777:04o})",
                 f"chmod 600 {shlex.quote(str(path))}, if it is still yours alone; else a new key: ssh-keygen",
             )
-    if isinstance(c.gateway, Connection):
-        _own_keys(c.gateway)
 
 
 def opened(c: Connection) -> Connection:
-    """Open the connection, or say in one sentence why that cannot be."""
+    """Open the connection, and before it each gateway on the way; or say in one sentence which hop fails, and why."""
     if c.is_connected:
         return c
+    if isinstance(c.gateway, Connection):
+        try:
+            opened(c.gateway)
+        except Problem as problem:
+            problem.message += f"; it is the way to {c.original_host}"
+            raise
     secure(c)
     _own_keys(c)
     name = c.original_host
     c.connect_timeout = c.connect_timeout or CONNECT
+    if isinstance(c.gateway, Connection):
+        # By itself paramiko waits for an hour.
+        c.gateway.transport.channel_timeout = c.connect_timeout
     try:
         c.open()
     except paramiko.BadHostKeyException as error:
         raise ChangedKey(
-            f"the key of {error.hostname} has changed: known {fingerprint(error.expected_key)}, "
+            f"the key of {shown(c)} has changed: known {fingerprint(error.expected_key)}, "
             f"shown {fingerprint(error.key)}",
             "find out why first; if the host was reinstalled: "
-            f"ssh-keygen -f {shlex.quote(str(known_hosts(c)[0]))} -R '{error.hostname}' && fab -H {name} trust",
+            f"ssh-keygen -f {shlex.quote(str(known_hosts(c)[0]))} -R '{known_as(c)}' && fab -H {typed(c)} trust",
         ) from None
     except paramiko.AuthenticationException as error:
         raise Unreachable(f"{name} does not let {c.user} in: {error}", f"try: ssh {c.user}@{name}") from None
-    except UnknownKey as error:
-        error.next_step = error.next_step.replace("HOST", name)
-        raise
     except Problem:
         raise
     except BROKEN as error:
-        reason, way_out = _reason(error), f"try: ssh {name}"
-        if "refused" in reason:
-            way_out += "; if its other ports answer, your address is banned: docs/oncall.md, I am locked out"
-        raise Unreachable(f"{name} ({c.host}:{c.port}) cannot be reached: {reason}", way_out) from None
+        raise _unreachable(c, error) from None
     _steady(c.transport)
     return c
+
+
+def _unreachable(c: Connection, error: Exception) -> Unreachable:
+    """Nobody answers, or a gateway leads nowhere: which of the two, and what to try."""
+    name, reason, where = c.original_host, _reason(error), f"{c.host}:{c.port}"
+    if isinstance(c.gateway, Connection):
+        gate = c.gateway.original_host
+        if isinstance(error, paramiko.ChannelException) and error.code == PROHIBITED:
+            return Unreachable(
+                f"{gate} is the way to {name}, and its sshd does not lead to {where}",
+                f"HostName of {name} in ssh_config must be its address in fleet.yml, and {gate} an edge there; "
+                f"then: fab -H {gate} sshd",
+            )
+        if isinstance(error, paramiko.ChannelException) or reason.startswith("Timeout opening channel"):
+            return Unreachable(
+                f"{name} cannot be reached: {gate}, the way there, gets no connection to {where}",
+                f"is it up? does it let {gate} in (fab -H {gate} status; fleet.yml)?",
+            )
+    elif bastions := getattr(c, "bastions", ()):
+        return Unreachable(f"{name} ({where}) cannot be reached: {reason}", way_in(name, bastions))
+    way_out = f"try: ssh {name}"
+    if "refused" in reason:
+        way_out += "; if its other ports answer, your address is banned: docs/oncall.md, I am locked out"
+    return Unreachable(f"{name} ({where}) cannot be reached: {reason}", way_out)
 
 
 def _steady(transport: paramiko.Transport) -> None:
@@ -169,18 +219,29 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", "") or str(error) or type(error).__name__
 
 
+def way_in(name: str, bastions: Sequence[str]) -> str:
+    """What to write into ssh_config where a host lets in nobody but its bastions."""
+    return (
+        f"{name} lets in nobody but {' and '.join(bastions)}: in your ssh_config, below `Host {name}`, write: "
+        f"ProxyJump {bastions[0]}"
+    )
+
+
 def another(c: Connection, patience: int = CONNECT) -> Connection:
-    """A second, new connection to the same host: the proof that one can still get in.  `patience` is in seconds."""
-    gateway = c.gateway
+    """A second, new connection to the same host: the proof that one can still get in.  `patience` is in seconds.
+
+    It comes through the same gateway, whose sshd opens a connection of its own for it.
+    """
     fresh = Connection(
         c.original_host,
         user=c.user,
         port=c.port,
         config=c.config,
-        gateway=another(gateway) if isinstance(gateway, Connection) else gateway,
+        gateway=c.gateway,
         connect_timeout=patience,
-        connect_kwargs=dict(c.connect_kwargs),
     )
+    # Fabric adds what ssh_config names to what is there already, and paramiko would offer each key several times.
+    fresh.connect_kwargs = dict(c.connect_kwargs)
     return opened(fresh)
 
 
@@ -195,7 +256,8 @@ class Login:
     """How an operator got in, and what this controller could agree to.
 
     user: the name on the host; method: SSH's word for the proof (`publickey`, ...); known: the types of host
-    key under which this controller knows the host; kex, ciphers, macs: the algorithms that it speaks.
+    key under which this controller knows the host; kex, ciphers, macs: the algorithms that it speaks; asked: what the
+    gateway was asked to connect to, if there is one.
     """
 
     user: str
@@ -204,12 +266,12 @@ class Login:
     kex: frozenset[str]
     ciphers: frozenset[str]
     macs: frozenset[str]
+    asked: str = ""
 
 
 def login(c: Connection) -> Login:
     """The login of an open connection."""
-    transport = c.transport
-    name = c.host if c.port == 22 else f"[{c.host}]:{c.port}"
+    transport, name = c.transport, known_as(c)
     files = [path for path in (Path("/etc/ssh/ssh_known_hosts"), *known_hosts(c)) if path.is_file()]
     return Login(
         c.user,
@@ -218,7 +280,13 @@ def login(c: Connection) -> Login:
         frozenset(transport.preferred_kex),
         frozenset(transport.preferred_ciphers),
         frozenset(transport.preferred_macs),
+        c.host if isinstance(c.gateway, Connection) else "",
     )
+
+
+def ssh_port(c: Connection, name: str) -> int:
+    """The port of another host's sshd, by the ssh_config that this connection was made with."""
+    return int(c.config.base_ssh_config.lookup(name).get("port", 22))
 
 
 def offered_key(c: Connection) -> tuple[str, paramiko.PKey]:
@@ -226,19 +294,18 @@ def offered_key(c: Connection) -> tuple[str, paramiko.PKey]:
 
     Raises Unreachable when nothing answers.
     """
+    if isinstance(c.gateway, Connection):
+        opened(c.gateway).transport.channel_timeout = CONNECT
     try:
-        if isinstance(c.gateway, Connection):
-            sock: Any = opened(c.gateway).transport.open_channel("direct-tcpip", (c.host, c.port), ("", 0))
-        else:
-            sock = socket.create_connection((c.host, c.port), timeout=10)
+        sock: Any = c.open_gateway() if c.gateway else socket.create_connection((c.host, c.port), timeout=CONNECT)
         transport = paramiko.Transport(sock)
         try:
-            transport.start_client(timeout=10)
-            return c.host if c.port == 22 else f"[{c.host}]:{c.port}", transport.get_remote_server_key()
+            transport.start_client(timeout=CONNECT)
+            return known_as(c), transport.get_remote_server_key()
         finally:
             transport.close()
     except BROKEN as error:
-        raise Unreachable(f"{c.host}:{c.port} shows no key: {error}", f"is it up? try: ssh {c.original_host}") from None
+        raise _unreachable(c, error) from None
 
 
 def stream(c: Connection, path: str) -> paramiko.Channel:
@@ -329,6 +396,11 @@ class Visit:
     def _go_on(self) -> None:
         if self.stopping:
             raise Stopped("stopped: nothing was changed by what was under way")
+
+    def through(self, bastions: Sequence[str]) -> None:
+        """Who cannot reach the host directly is told that it lets in nobody but these."""
+        # What Invoke has for attributes that are no settings.
+        self.connection._set(bastions=tuple(bastions))  # noqa: SLF001
 
     @property
     def ready(self) -> bool:
@@ -432,5 +504,7 @@ __all__ = [
     "login",
     "offered_key",
     "opened",
+    "ssh_port",
     "stream",
+    "way_in",
 ]

@@ -2,6 +2,8 @@
 
 It gets in as Fabric did (the same ssh_config and with it jump hosts, user, port, keys and known hosts), but on the host
 it runs as a site's user from its first moment: root takes no part in what that user's directories hold.
+
+ssh gives a gateway nothing of its own command line but `-F`, so what must hold on every hop stands in a file.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fabric import Connection
@@ -34,10 +38,6 @@ class _Way:
     def __post_init__(self) -> None:
         c = self.connection
         self.host, self.user, self.port = c.original_host, c.user, c.port
-        # Keys that ssh_config names are ssh's own business; others came by `-i` or fabric.yml.
-        keys = c.connect_kwargs.get("key_filename") or []
-        names = [keys] if isinstance(keys, str) else keys
-        self.connect_kwargs = {"key_filename": [_within(str(name)) for name in names]}
 
     def local(self, command: str) -> Result:
         """Run rsync; what it says is for whoever sees it fail."""
@@ -63,18 +63,18 @@ def rsync(visit: Visit, source: Path, target: str, user: str, like: Sequence[str
         "--links", "--checksum", "--stats", "--no-verbose", "--chmod=u=rwX,go=rX", f"--timeout={DEAD}",
         f"--rsync-path={' '.join(drop)}", *(f"--copy-dest={place}" for place in like),
     ]  # fmt: skip
-    config = getattr(c.config, "_runtime_ssh_path", None)
-    # Within single quotes of patchwork's own.
-    ssh = [*(["-F", str(Path(config).absolute())] if config else []), "-o StrictHostKeyChecking=yes",
-           f"-o ServerAliveInterval={KEEPALIVE}"]  # fmt: skip
-    done = patchwork_rsync(
-        _Way(c),
-        shlex.quote(f"{source.absolute()}/"),
-        shlex.quote(f"{target}/"),
-        exclude=LEFT_OUT,
-        rsync_opts=quoted(options),
-        ssh_opts=" ".join(_within(word) for word in ssh),
-    )
+    with TemporaryDirectory(prefix="gatehouse-") as place:
+        file = Path(place) / "ssh_config"
+        file.write_text(ssh_config(c))
+        done = patchwork_rsync(
+            _Way(c),
+            shlex.quote(f"{source.absolute()}/"),
+            shlex.quote(f"{target}/"),
+            exclude=LEFT_OUT,
+            rsync_opts=quoted(options),
+            ssh_opts=f'-F "{file}"',  # within single quotes of patchwork's own
+            strict_host_keys=True,
+        )
     if visit.stopping:
         raise Stopped("stopped while the files travelled; the host serves what it served")
     if not done.ok:
@@ -87,6 +87,19 @@ def quoted(words: Iterable[str]) -> str:
     return " ".join(shlex.quote(word) for word in words)
 
 
-def _within(word: str) -> str:
-    """A word of `--rsh`, which rsync itself splits at spaces unless they stand in double quotes."""
-    return f'"{word}"' if " " in word and not word.startswith("-o ") else word
+def ssh_config(c: Connection) -> str:
+    """What ssh shall read instead of the files that Fabric read: first what holds on every hop, then those files.
+
+    Of two values ssh takes the first, and of keys all.
+    """
+    names = c.connect_kwargs.get("key_filename") or []
+    # Keys that ssh_config names are ssh's own business; others came by `-i` or fabric.yml.
+    given = {*([names] if isinstance(names, str) else names)} - {*c.ssh_config.get("identityfile", [])}
+    keys = sorted(str(Path(key).expanduser().absolute()) for key in given)
+    lines = ["StrictHostKeyChecking yes", f"ServerAliveInterval {KEEPALIVE}"]
+    lines += [f'IdentityFile "{key.replace("%", "%%")}"' for key in keys]
+    runtime = getattr(c.config, "_runtime_ssh_path", None)
+    for path in [runtime] if runtime else ["~/.ssh/config", "/etc/ssh/ssh_config"]:
+        with suppress(FileNotFoundError):
+            lines += ["Host *", Path(path).expanduser().read_text()]
+    return "\n".join(lines) + "\n"

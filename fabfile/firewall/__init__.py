@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..engine import Host, task
 from .drilling import drill
-from .loading import load
+from .loading import guard, load
 from .loading import persist as persist_
 from .passing import allow, deny
 from .reading import show
@@ -91,5 +91,6 @@ def layers(c):
 STEPS = (install, operators, apply, persist, failsafe)
 
 __all__ = [
-    "STEPS", "allow", "apply", "deny", "drill", "failsafe", "install", "layers", "operators", "persist", "show",
+    "STEPS", "allow", "apply", "deny", "drill", "failsafe", "guard", "install", "layers", "operators", "persist",
+    "show",
 ]  # fmt: skip

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..engine import Host, Unit
+from ..engine import Guarded, Host, Unit
+from ..engine.remote import way_in
 from ..model.ways import SSH, STATIC, VARNISH, WORLD, ways_to
 from .rules import FRONT, JUMPS, NOW, RULES, TOOLS, chain, holds, inner, outer, passing, table
 
@@ -63,11 +64,31 @@ def wanted(host: Host, operators: Iterable[str] | None = None) -> Rules:
     return rules
 
 
+def guard(host: Host) -> None:
+    """Raises Guarded where the host shall let in nobody but its bastions, and who types this came another way."""
+    if not host.bastions:
+        return
+    names = [bastion.name for bastion in host.fleet.bastions(host.name)]
+    address = str(host.fleet.machine(host.name).address)
+    if host.facts.client not in host.bastions:
+        raise Guarded(
+            f"you came to {host.name} from {host.facts.client}, and it shall let in nobody but {' and '.join(names)} "
+            f"({', '.join(host.bastions)}): you would be shut out",
+            f"{way_in(host.name, names)}; and as its HostName: {address}",
+        )
+    if host.login.asked not in ("", address):
+        raise Guarded(
+            f"{names[0]} was asked for {host.login.asked}, and shall lead to {address} alone: you would be shut out",
+            f"in your ssh_config, below `Host {host.name}`: HostName {address}; then fab -H {host.name} trust",
+        )
+
+
 def load(host: Host, label: str = "load the rules", now: Mapping[int, list[str]] | None = None) -> None:
     """Both families, in one commit each, unless they are in force; `now` replaces what holds for a while.
 
     The way back is armed on the host first, and a second SSH connection must get in before it is disarmed.
     """
+    guard(host)
     rules = wanted(host)
     for family, passed in (now or {}).items():
         rules[family][NOW] = passed

@@ -46,6 +46,7 @@ class Recorded(Host):
         self.sites = self.fronted = sites
         self._facts = Facts(system="debian", release=release, **{"hostname": "vps", "memory_mb": 4096, **known})
         self.came = LOGIN
+        self.ports: dict[str, int] = {}
         monkeypatch.setattr(Host, "of", classmethod(lambda cls, c: self))
 
     def after(self, *steps: Any, **options: Any) -> list[Change]:
@@ -58,6 +59,9 @@ class Recorded(Host):
     @property
     def login(self) -> Login:
         return self.came
+
+    def ssh_port(self, other: str) -> int:
+        return self.ports.get(other, 22)
 
     @property
     def notes(self) -> list[str]:
