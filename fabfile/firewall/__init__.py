@@ -62,6 +62,7 @@ def apply(c):
     each, the way back is armed on the host first, and a second SSH connection must get in before it is disarmed.
     `open:` in fleet.yml has more ports; one that is needed for hours alone is `firewall.allow`.
     """
+    guard(Host.of(c))
     load(Host.of(c))
 
 

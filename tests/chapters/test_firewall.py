@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fabfile import firewall
+from fabfile.engine import Guarded
 from fabfile.engine.changes import Load, PutFile, Run
 from fabfile.engine.facts import Unit, User
 from fabfile.firewall import reading
@@ -323,3 +325,43 @@ def test_who_comes_through_a_bastion_is_not_remembered_by_the_bastion_s_address(
     there = in_fleet(host(client="10.0.0.10"), "db1")
 
     assert {"/etc/gatehouse/operators": ""} == contents(there.after(firewall.operators))
+
+
+# ---------------------------------------------------------------------- how one came to a host inside
+
+
+def test_who_comes_directly_to_a_host_that_will_let_in_its_bastions_alone_is_told_the_way(
+    host: Callable[..., Recorded],
+) -> None:
+    there = in_fleet(host(), "db1")
+
+    with pytest.raises(Guarded) as refused:
+        there.after(firewall.apply)
+
+    assert "shall let in nobody but edge1 (10.0.0.10)" in refused.value.message
+    assert "below `Host db1`, write: ProxyJump edge1; and as its HostName: 10.0.0.14" in refused.value.next_step
+
+
+def test_who_asked_the_bastion_for_another_name_is_told_which_one_it_will_take(host: Callable[..., Recorded]) -> None:
+    there = in_fleet(host(client="10.0.0.10"), "db1")
+    there.came = replace(there.came, asked="db1.internal")
+
+    with pytest.raises(Guarded, match=r"edge1 was asked for db1\.internal, and shall lead to 10\.0\.0\.14 alone"):
+        there.after(firewall.apply)
+    there.came = replace(there.came, asked="10.0.0.14")
+    there.after(firewall.apply)
+
+
+def test_who_was_let_in_for_a_while_is_not_refused(host: Callable[..., Recorded]) -> None:
+    """By firewall.allow, on a host that lets in its bastions alone already."""
+    rules = tuple(f"-A GATEHOUSE {rule}" for rule in chain(4, (22,), (), bastions=("10.0.0.10",)))
+    there = in_fleet(host(rules4=(":GATEHOUSE - [0:0]", *rules)), "db1")
+
+    there.after(firewall.apply)
+
+
+@pytest.mark.parametrize("name", ["edge1", "vps"])
+def test_who_comes_to_any_other_host_comes_as_he_likes(host: Callable[..., Recorded], name: str) -> None:
+    there = in_fleet(host(), "edge1") if name == "edge1" else host()
+
+    there.after(firewall.apply)

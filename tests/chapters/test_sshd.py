@@ -12,7 +12,9 @@ from fabfile import sshd
 from fabfile.engine import Guarded
 from fabfile.engine.changes import Load, PutFile, Run
 from fabfile.engine.facts import File, Unit
+from fabfile.engine.host import OPERATORS
 
+from ..model.test_ways import API, SPLIT, fleet
 from .recording import LOGIN, Recorded, a_file, contents
 
 KEYS = ("ed25519", "rsa", "ecdsa")
@@ -182,3 +184,56 @@ def test_again_changes_nothing(host: Callable[..., Recorded]) -> None:
     there.after(*sshd.STEPS)
 
     assert [] == there.after(*sshd.STEPS)
+
+
+# ---------------------------------------------------------------------- a bastion
+
+
+def inside(there: Recorded, name: str, hosts: dict[str, Any]) -> dict[str, str]:
+    there.name, there.fleet = name, fleet(hosts)
+    return {key: value for key, value in lines(there).items() if key in ("AllowTcpForwarding", "PermitOpen")}
+
+
+def test_an_edge_leads_to_the_ssh_of_the_hosts_inside_and_nowhere_else(host: Callable[..., Recorded]) -> None:
+    there = host()
+    there.ports = {"db1": 2200}
+    doors = "10.0.0.11:22 10.0.0.12:22 10.0.0.13:22 10.0.0.14:2200 10.0.0.15:22"
+
+    assert {"AllowTcpForwarding": "local", "PermitOpen": doors} == inside(there, "edge1", SPLIT)
+
+
+def test_ipv6_is_written_as_ssh_config_wants_it(host: Callable[..., Recorded]) -> None:
+    hosts = {
+        "api": {"address": "fd00::10", "roles": ("edge", "app")},
+        "db": {"address": "fd00::14", "roles": ("database",)},
+    }
+
+    assert "[fd00::14]:22" == inside(host(), "api", {"hosts": hosts})["PermitOpen"]
+
+
+@pytest.mark.parametrize("name", ["db1", "app1"])
+def test_a_host_inside_leads_nowhere(host: Callable[..., Recorded], name: str) -> None:
+    assert {"AllowTcpForwarding": "no"} == inside(host(), name, SPLIT)
+
+
+def test_the_last_host_inside_takes_the_way_with_it(host: Callable[..., Recorded]) -> None:
+    there = host(files={sshd.DROPIN: a_file()}, sshd={"permitopen": "10.0.0.14:22"})
+    alone = {"hosts": {"api": {"address": "10.0.0.10", "roles": ("edge", "app")}}}
+
+    assert {"AllowTcpForwarding": "no"} == inside(there, "api", alone)
+
+
+def test_the_port_that_another_operator_s_ssh_config_has_stays(host: Callable[..., Recorded]) -> None:
+    there = host(files={sshd.DROPIN: a_file()}, sshd={"permitopen": "10.0.0.14:2200 10.0.0.99:22"})
+
+    assert "10.0.0.14:22 10.0.0.14:2200" == inside(there, "api", API)["PermitOpen"]
+
+
+def test_a_bastion_is_spared_penalties_and_is_no_operator(host: Callable[..., Recorded]) -> None:
+    there = host()
+    there.name, there.fleet = "db", fleet(API)
+    there.facts.client, there.facts.operators = "10.0.0.10", ("10.0.0.10/32", "203.0.113.7/32")
+
+    assert "203.0.113.7/32,10.0.0.10" == lines(there)["PerSourcePenaltyExemptList"]
+    there.remember_operators()
+    assert "203.0.113.7/32\n" == contents(there._pending)[OPERATORS]
