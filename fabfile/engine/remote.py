@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import getpass
 import hashlib
+import logging
 import os
 import shlex
 import socket
@@ -33,6 +34,8 @@ from .script import SHELL, Box
 
 # patchwork 1.0.1 looks for the six that invoke 1 carried.
 sys.modules.setdefault("invoke.vendor.six", six)
+# What paramiko says it says in its exceptions too; Python would print its log where nobody has asked for one.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 CONNECT = 10
 """Seconds to wait for a host to answer."""
@@ -294,13 +297,14 @@ def offered_key(c: Connection) -> tuple[str, paramiko.PKey]:
 
     Raises Unreachable when nothing answers.
     """
+    patience = c.connect_timeout or CONNECT
     if isinstance(c.gateway, Connection):
-        opened(c.gateway).transport.channel_timeout = CONNECT
+        opened(c.gateway).transport.channel_timeout = patience
     try:
-        sock: Any = c.open_gateway() if c.gateway else socket.create_connection((c.host, c.port), timeout=CONNECT)
+        sock: Any = c.open_gateway() if c.gateway else socket.create_connection((c.host, c.port), timeout=patience)
         transport = paramiko.Transport(sock)
         try:
-            transport.start_client(timeout=CONNECT)
+            transport.start_client(timeout=patience)
             return known_as(c), transport.get_remote_server_key()
         finally:
             transport.close()
