@@ -129,6 +129,10 @@ class Errand(Known):
         finally:
             self._step = ""
 
+    def forget(self) -> None:
+        """What is known of the host is old: the next question takes another look."""
+        self._facts = None
+
     def note(self, text: str) -> None:
         """Something the operator should read behind the step's line."""
         self._notes.append(text)

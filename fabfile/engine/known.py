@@ -18,6 +18,9 @@ from .report import Report
 RELEASES = {"12": "bookworm", "13": "trixie"}
 MACHINES = ("amd64", "arm64")
 
+Cards = dict[str, Mapping[str, str] | Problem]
+"""What hosts say of themselves, by their names; or why one could not be asked."""
+
 MINUTE = 60
 """Seconds that the clocks of host and operator may differ without a word."""
 
@@ -36,7 +39,7 @@ class Known:
         self.report: Report | None = None
         self.last: Report | None = None
         self.watch: Callable[[str, str], None] | None = None
-        self.cards: dict[str, Mapping[str, str] | Problem] = {}
+        self.cards: Cards = {}
         self.skew = 0
         self._only: tuple[Site, ...] | None = None
 

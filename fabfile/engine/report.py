@@ -7,12 +7,13 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
+from rich.text import Text
 
 from ..model import Refusal
 from .problems import Problem
@@ -55,6 +56,7 @@ class Report:
     began: float = field(default_factory=time.monotonic)
     watch: Callable[[str, str], None] | None = None
     trips: int = 0
+    seconds: float = 0.0
     _status: Status | None = None
 
     @property
@@ -98,11 +100,10 @@ class Report:
     def summary(self, trips: int) -> None:
         """The line that ends a run."""
         self.quiet()
-        self.trips = trips
+        self.trips, self.seconds = trips, time.monotonic() - self.began
         if self.watch:
             return
         counts = Counter(line.outcome for line in self.lines)
-        seconds = time.monotonic() - self.began
         if self.as_json:
             print(
                 json.dumps(
@@ -116,7 +117,7 @@ class Report:
                         "failed": counts["failed"],
                         "stopped": counts["stopped"],
                         "round_trips": trips,
-                        "seconds": round(seconds, 2),
+                        "seconds": round(self.seconds, 2),
                     },
                     indent=2,
                 )
@@ -126,7 +127,7 @@ class Report:
         failed = f"{counts['failed']} failed" + (", 1 stopped" if counts["stopped"] else "")
         console.print(
             f"{escape(self.host)}  {self.run}  {_count(len(self.lines), 'step')}: {counts['kept']} kept, {planned}, "
-            f"{failed} ({_count(trips, 'round trip')}, {seconds:.1f} s)"
+            f"{failed} ({_count(trips, 'round trip')}, {self.seconds:.1f} s)"
         )
 
 
@@ -143,6 +144,14 @@ def problem(error: Problem, host: str = "") -> None:
 def refused(refusal: Refusal) -> None:
     """Bad input, as it tells itself."""
     errors.print(str(refusal), markup=False)
+
+
+def table(cells: Sequence[Sequence[str]], styles: Sequence[str]) -> None:
+    """Rows of text under a first one that names the columns; `styles` are those of the rows below it."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row, style in zip(cells, ("dim", *styles), strict=True):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        console.print(Text(text.rstrip(), style))
 
 
 def diff(path: str, former: bytes, new: bytes) -> str:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from invoke import Collection, task
 
 from ..engine.pool import told
+from ..engine.tasks import Step
 from ..status import fleet as status
+from . import bootstrap, command
+
+Within = Mapping[str, tuple[int, int]]
 
 
 def inv_tasks() -> Collection:
     """The namespace for tasks.py."""
     return Collection(
         "fleet",
-        task(help=status.HELP)(told(status.status)),
+        _task(bootstrap.bootstrap, bootstrap.HELP, bootstrap.WITHIN),
+        _task(bootstrap.check, bootstrap.HELP, bootstrap.WITHIN),
+        _task(command.run, command.HELP),
+        _task(status.status, status.HELP),
     )
+
+
+def _task(body: Callable[..., None], says: Mapping[str, str], within: Within = types.MappingProxyType({})) -> Any:
+    made = task(klass=Step, help=says)(told(body))
+    made.within = {**within}  # Invoke copies tasks
+    return made
