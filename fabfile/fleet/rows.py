@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -33,15 +34,14 @@ class Row:
     steps: list[Line] = field(default_factory=list)
 
     def add(self, report: Report) -> None:
-        """Count in a run on the host: the first round, or the rest."""
-        self.steps += report.lines
+        """Count in a run on the host: its first round, or the rest, which comes to the same steps again."""
+        told = {line.step for line in self.steps}
+        self.steps += [line for line in report.lines if line.outcome != "kept" or line.step not in told]
         self.round_trips += report.trips
         self.seconds = round(self.seconds + report.seconds, 2)
-        outcomes = [line.outcome for line in report.lines]
-        self.changed += outcomes.count("changed")
-        self.would_change += outcomes.count("would change")
-        self.kept += outcomes.count("kept")
-        self.failed += outcomes.count("failed")
+        counts = Counter(line.outcome for line in self.steps)
+        self.changed, self.would_change = counts["changed"], counts["would change"]
+        self.kept, self.failed = counts["kept"], counts["failed"]
 
     def ends(self, outcome: str, reason: str = "") -> None:
         """How it ended, in a word, and why."""
