@@ -41,9 +41,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def lab(pytestconfig: pytest.Config) -> Iterator[Lab]:
     """A new lab with the sites example.com and kiosk.co.test, taken away at the end; --keep-lab keeps and reuses it."""
+    yield from _lab(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def split(pytestconfig: pytest.Config) -> Iterator[Lab]:
+    """Six hosts of a split stack behind an edge, bare (tests/lab/split.py), with the same sites."""
+    yield from _lab(pytestconfig, "split")
+
+
+@pytest.fixture(scope="session")
+def api(pytestconfig: pytest.Config) -> Iterator[Lab]:
+    """An API server and its database host, bare; the same."""
+    yield from _lab(pytestconfig, "api")
+
+
+def _lab(pytestconfig: pytest.Config, fleet: str = "") -> Iterator[Lab]:
     keep = pytestconfig.getoption("--keep-lab")
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     lab = Lab(Path(os.environ.get("GATEHOUSE_LAB", CHECKOUT / ".lab" / "tests"), worker))
+    lab = lab.with_fleet(fleet) if fleet else lab
     if not keep:
         lab.down()  # what a run that was killed has left
     sites = lab.directory / "sites"

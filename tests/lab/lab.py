@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from docker.errors import APIError, DockerException, NotFound
 
-from . import image, network, witness
+from . import image, network, split, witness
 from .authority import Authority
 from .errors import LabError
 from .machine import CHECKOUT, Machine, Stranger, server_options
@@ -34,24 +34,38 @@ PACKAGES = "gatehouse-lab-packages"  # the volume in which the package depot of 
 # Hosts with a place of their own in both subnets; those that a test adds get the next free one from ADDED on.
 PLACES = {"ca": 2, "vps": 10, "vps12": 12, "witness": 14, "stranger": 20}
 ADDED = 30
+FIRST = "vps"  # the host to which the sites' names point at the beginning; a fleet's edge has its place
 SERVERS = {"vps": image.TRIXIE, "vps12": image.BOOKWORM}
 RELEASES = {each.suite: each for each in SERVERS.values()}
 
 
 class Lab:
-    """The lab of a directory; nothing is started before `up()`."""
+    """The lab of a directory; nothing is started before `up()`. Its servers are two, or a `fleet`'s (split.py)."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, fleet: str = "") -> None:
         self.directory = (directory or CHECKOUT / ".lab").resolve()
+        self.hosts = split.hosts(fleet) if fleet else dict.fromkeys(SERVERS, ())
+        self.fleet = fleet
         digest = hashlib.sha256(str(self.directory).encode()).hexdigest()
         self.name = f"gatehouse-{digest[:8]}"
         self._seed = int(digest[8:24], 16)
         self._mine = {LABEL: self.name}
 
+    def with_fleet(self, fleet: str) -> "Lab":
+        """The lab of that fleet, beside this one. Raises LabError when there is no such fleet."""
+        return Lab(self.directory / fleet, fleet)
+
+    @property
+    def fleets(self) -> "list[Lab]":
+        """The labs of the fleets beside this one, as far as they were brought up."""
+        return [self.with_fleet(fleet) for fleet in split.FLEETS if (self.directory / fleet / "key").exists()]
+
     # Coming and going
 
     def up(self) -> None:
-        """Bring the lab up, or what is missing of it: images, network, CA host, `vps`, `vps12`, `stranger`.
+        """Bring the lab up, or what is missing of it: images, networks, CA host, `stranger`, and the servers.
+
+        Those are `vps` and `vps12`, or the fleet's hosts, bare.
 
         Raises LabError when this machine cannot: no Docker Engine, no mmdebstrap, a host that does not start.
         """
@@ -59,13 +73,15 @@ class Lab:
             image.ensure(self._docker)
             _allow_many_systemds()
             network.ensure(self._docker, self.name, self._seed, self._mine)
+            if self.fleet:
+                network.ensure(self._docker, self._inside, self._seed + 1, self._mine, internal=True)
             if not (self.directory / "key").exists():
                 for container in self._containers():  # of a directory that was deleted: nobody has their key any more
                     _discard(container)
             self._make_key()
             self._start("ca", image.TOOLBOX).wait()
             with ThreadPoolExecutor() as pool:
-                list(pool.map(lambda name: self._start(name, SERVERS[name]).wait(), SERVERS))
+                list(pool.map(lambda name: self._start(name, SERVERS.get(name, image.TRIXIE)).wait(), self.hosts))
             self.authority.fetch_root()
             self._start("stranger", image.TOOLBOX)
             self.stranger.trust(self.ca_bundle.read_bytes())
@@ -76,8 +92,9 @@ class Lab:
         with self._alone():
             with ThreadPoolExecutor() as pool:
                 list(pool.map(_discard, self._containers()))
-            with contextlib.suppress(NotFound):
-                self._docker.networks.get(self.name).remove()
+            for name in (self.name, self._inside):
+                with contextlib.suppress(NotFound):
+                    self._docker.networks.get(name).remove()
             for name in ("ssh_config", "known_hosts", "fleet.yml", "key", "key.pub"):
                 (self.directory / name).unlink(missing_ok=True)
             shutil.rmtree(self.directory / "ca", ignore_errors=True)
@@ -85,10 +102,13 @@ class Lab:
                 self._forget_downloads()
 
     def status(self) -> list[dict[str, str]]:
-        """A row a host: name, release, state (Docker's word: `running`, `exited`, ...), both addresses."""
+        """A row a host: name, release, state (Docker's word: `running`, `exited`, ...), addresses.
+
+        `inside` is the one in a fleet's inside network.
+        """
         rows = [
-            {"host": machine.name, "release": machine.release, "state": machine.container.status,
-             "ipv4": machine.ip, "ipv6": machine.ip6}
+            {"fleet": self.fleet, "host": machine.name, "release": machine.release, "state": machine.container.status,
+             "ipv4": machine.ip, "ipv6": machine.ip6, "inside": machine.inside}
             for machine in map(self._known, self._containers())
         ]
         return sorted(rows, key=lambda row: int(ipaddress.ip_address(row["ipv4"])))
@@ -100,12 +120,13 @@ class Lab:
         try:
             return self._known(self._docker.containers.get(f"{self.name}-{name}"))
         except NotFound:
-            raise LabError(f"the lab has no host {name}; `inv lab.up` brings up {', '.join(PLACES)}") from None
+            raise LabError(f"the lab has no host {name}; `inv lab.up` brings up {', '.join(self.hosts)}") from None
 
     @property
     def servers(self) -> list[Machine]:
         """Every running server of the lab; the CA and the stranger are none."""
-        running = (self._known(each) for each in self._containers() if each.status == "running")
+        running = [self._known(each) for each in self._containers() if each.status == "running"]
+        running.sort(key=lambda machine: int(ipaddress.ip_address(machine.inside or machine.ip)))
         return [machine for machine in running if machine.name not in ("ca", "stranger")]
 
     @property
@@ -124,9 +145,14 @@ class Lab:
         """PEM file with the root that Pebble issues from: what verifies the sites."""
         return self.authority.bundle
 
-    def add(self, name: str, release: str = "trixie") -> Machine:
-        """Start one more bare server, `trixie` or `bookworm`, and write it into the lab's files."""
-        machine = self._start(name, RELEASES[release])
+    def add(self, name: str, release: str = "trixie", roles: tuple[str, ...] = ()) -> Machine:
+        """Start one more bare server, `trixie` or `bookworm`, and write it into the lab's files.
+
+        In a fleet with the roles it shall have, which say in what network it stands.
+        """
+        if bool(self.fleet) != bool(roles):
+            raise LabError(f"{name}: a host of a fleet needs its roles, such as app; any other has none")
+        machine = self._start(name, RELEASES[release], roles)
         machine.wait()
         self.describe()
         return machine
@@ -174,8 +200,9 @@ class Lab:
     def describe(self, directory: Path | None = None, sites: Path | None = None, **fleet: Any) -> Path:
         """Write ssh_config, known_hosts and fleet.yml for the running servers; returns the directory they are in.
 
-        A test with sites of its own gives a directory and theirs, and lets `Machine.fab` use it. `fleet` adds keys to
-        fleet.yml or replaces them.
+        One logs in to a host inside through the edge, and knows the keys of both (ProxyJump). A test with sites of its
+        own gives a directory and theirs, and lets `Machine.fab` use it. `fleet` adds keys to fleet.yml or replaces
+        them.
         """
         target = directory or self.directory
         target.mkdir(parents=True, exist_ok=True)
@@ -185,7 +212,7 @@ class Lab:
             f"Host {machine.name}\n    HostName {machine.ip}\n    User ops\n"
             f'    IdentityFile "{self.directory}/key"\n    IdentitiesOnly yes\n'
             f'    UserKnownHostsFile "{target}/known_hosts"\n'
-            f"    StrictHostKeyChecking yes\n\n"
+            f"    StrictHostKeyChecking yes\n{_jump(machine, machines)}\n"
             for machine in machines
         ))
         content = {
@@ -198,6 +225,9 @@ class Lab:
             "sites": str(sites or self._sites(target)),
             "hosts": {machine.name: {"roles": ["web"]} for machine in machines},
         }
+        if self.fleet:
+            content |= split.SETTINGS
+            content["hosts"] = {each.name: {"address": each.inside, "roles": each.roles} for each in machines}
         text = f"# Written by the lab. JSON is YAML too.\n{json.dumps(content | fleet, indent=2)}\n"
         (target / "fleet.yml").write_text(text)
         return target
@@ -223,54 +253,71 @@ class Lab:
     def _subnets(self) -> network.Subnets:
         return network.subnets(self._docker.networks.get(self.name))
 
-    def _known(self, container: Any) -> Machine:
-        name, release, ip, ip6 = (container.labels[f"{LABEL}.{key}"] for key in ("host", "release", "ipv4", "ipv6"))
-        kind = Witness if name == "witness" else Machine
-        return kind(name, release, ip, ip6, container, self.directory)
+    @property
+    def _inside(self) -> str:
+        """The name of a fleet's inside network."""
+        return f"{self.name}-inside"
 
-    def _start(self, name: str, made_of: image.Image) -> Machine:
+    def _known(self, container: Any) -> Machine:
+        keys = ("host", "release", "ipv4", "ipv6", "inside", "roles")
+        name, release, ip, ip6, inside, roles = (container.labels.get(f"{LABEL}.{key}", "") for key in keys)
+        kind = Witness if name == "witness" else Machine
+        return kind(name, release, ip, ip6, container, self.directory, inside, tuple(roles.split()))
+
+    def _start(self, name: str, made_of: image.Image, roles: tuple[str, ...] = ()) -> Machine:
         """The host of that name, made when it is not there, started when it is stopped."""
         try:
             container = self._docker.containers.get(f"{self.name}-{name}")
         except NotFound:
-            container = self._create(name, made_of)
+            container = self._create(name, made_of, roles or self.hosts.get(name, ()))
         if container.status != "running":
             container.start()
             container.reload()
         return self._known(container)
 
-    def _create(self, name: str, made_of: image.Image) -> Any:
+    def _create(self, name: str, made_of: image.Image, roles: tuple[str, ...]) -> Any:
+        place, net, inside = self._place(name), self.name, ""
         four, six = self._subnets
-        place = PLACES.get(name) or self._free_place()
         ipv4, ipv6, dns = str(four[place]), str(six[place]), [str(four[PLACES["ca"]])]
-        options: dict[str, Any] = server_options() | {"dns": dns}
+        if self.fleet and name != "stranger":
+            subnet = network.internal_subnet(self._docker.networks.get(self._inside))
+            inside = str(subnet[place])
+        if inside and roles and not split.is_outside(roles):
+            net, ipv4, ipv6, dns = self._inside, inside, "", [str(subnet[PLACES["ca"]])]
+        options: dict[str, Any] = server_options() | {"dns": dns} | split.options(roles)
         if name == "ca":
             options |= {"dns": None, "volumes": {PACKAGES: {"bind": "/var/cache/packages"}}}
         elif name == "stranger":
             options = {"dns": dns, "entrypoint": ["sleep", "infinity"], "init": True, "cap_add": ["NET_ADMIN"]}
         elif name == "witness":
             options = witness.options()
-        endpoint = self._docker.api.create_endpoint_config(aliases=[name], ipv4_address=ipv4, ipv6_address=ipv6)
-        labels = {"host": name, "release": made_of.suite, "ipv4": ipv4, "ipv6": ipv6}
+        endpoint = self._docker.api.create_endpoint_config(aliases=[name], ipv4_address=ipv4, ipv6_address=ipv6 or None)
+        labels = {"host": name, "release": made_of.suite, "ipv4": ipv4, "ipv6": ipv6, "inside": inside,
+                  "roles": " ".join(roles)}
         container = self._docker.containers.create(
-            made_of.tag, name=f"{self.name}-{name}", hostname=name, network=self.name,
-            networking_config={self.name: endpoint},
+            made_of.tag, name=f"{self.name}-{name}", hostname=name, network=net, networking_config={net: endpoint},
             labels=self._mine | {f"{LABEL}.{key}": value for key, value in labels.items()}, **options,
         )
+        if inside not in ("", ipv4):
+            self._docker.networks.get(self._inside).connect(container, aliases=[name], ipv4_address=inside)
         if name == "witness":
             return container  # it is equipped once it runs
         machine = self._known(container)
         machine.put({"/etc/apt/apt.conf.d/01lab": _apt_configuration()})
         if name == "ca":
-            Authority(machine, self.directory / "ca").equip(str(four[PLACES["vps"]]), str(six[PLACES["vps"]]))
+            Authority(machine, self.directory / "ca").equip(str(four[PLACES[FIRST]]), str(six[PLACES[FIRST]]))
         elif made_of is not image.TOOLBOX:
             machine.put({"/home/ops/.ssh/authorized_keys": (self.directory / "key.pub").read_bytes()}, 0o600, 1000)
         return container
 
-    def _free_place(self) -> int:
-        four, _ = self._subnets
-        taken = {container.labels[f"{LABEL}.ipv4"] for container in self._containers()}
-        return next(place for place in range(ADDED, 250) if str(four[place]) not in taken)
+    def _place(self, name: str) -> int:
+        """A host's number in every subnet that it is in: as agreed, in a fleet by its order, else the next free one."""
+        if name in PLACES:
+            return PLACES[name]
+        if name in self.hosts:
+            return PLACES[FIRST] + [*self.hosts].index(name)
+        taken = {int(ipaddress.ip_address(each.labels[f"{LABEL}.ipv4"])) % 256 for each in self._containers()}
+        return next(place for place in range(ADDED, 250) if place not in taken)
 
     def _forget_downloads(self) -> None:
         """Remove the kept packages and the images, unless another lab uses them."""
@@ -318,7 +365,16 @@ def _discard(container: Any) -> None:
 def _known_hosts(machine: Machine) -> str:
     """The host's real keys, read on the host itself, for both addresses and its name."""
     keys = machine.check("cat /etc/ssh/ssh_host_*_key.pub").splitlines()
-    return "".join(f"{machine.name},{machine.ip},{machine.ip6} {' '.join(key.split()[:2])}\n" for key in keys)
+    names = ",".join(filter(None, (machine.name, machine.ip, machine.ip6)))
+    return "".join(f"{names} {' '.join(key.split()[:2])}\n" for key in keys)
+
+
+def _jump(machine: Machine, machines: list[Machine]) -> str:
+    """The line of ssh_config that leads to a host inside, through the edge."""
+    if not machine.inside or split.is_outside(machine.roles):
+        return ""
+    edge = next(each.name for each in machines if split.is_outside(each.roles))
+    return f"    ProxyJump {edge}\n"
 
 
 def _apt_configuration() -> bytes:

@@ -52,7 +52,10 @@ class Result:
 
 @dataclass
 class Machine:
-    """A lab host. `ip` and `ip6` stay the same over restarts."""
+    """A lab host. Its addresses stay the same over restarts.
+
+    In a fleet `inside` is its address in the inside network, and `ip` the same unless it is an edge.
+    """
 
     name: str
     release: str
@@ -60,6 +63,8 @@ class Machine:
     ip6: str
     container: Container = field(repr=False)
     directory: Path = field(repr=False)  # the lab's, with ssh_config and fleet.yml
+    inside: str = ""
+    roles: tuple[str, ...] = ()
 
     def exec(self, command: str, stdin: str = "", user: str = "root", timeout: float = 120) -> Result:
         """Run a shell command on the host, past its network and its sshd.

@@ -1,4 +1,4 @@
-"""The lab's network: a bridge with IPv4 and IPv6 of its own, beside whatever this machine is connected to."""
+"""The lab's networks: bridges with IPv4 and IPv6 of their own, beside whatever this machine is connected to."""
 
 import contextlib
 import ipaddress
@@ -15,10 +15,13 @@ from .errors import LabError
 Subnets = tuple[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
-def ensure(client: docker.DockerClient, name: str, seed: int, labels: dict[str, str]) -> None:
+def ensure(
+    client: docker.DockerClient, name: str, seed: int, labels: dict[str, str], *, internal: bool = False
+) -> None:
     """Make the bridge `name` unless it is there: a /24 of 10.0.0.0/8 and a /64 of fd00::/8, both derived from `seed`.
 
-    A /24 that another network has, or that this machine is in, is passed over. Raises LabError when none is free.
+    `internal`: nothing leads into it or out of it; it has no IPv6, which Docker would route. A /24 that another network
+    has, or that this machine is in, is passed over. Raises LabError when none is free.
     """
     with contextlib.suppress(NotFound):
         client.networks.get(name)
@@ -28,11 +31,12 @@ def ensure(client: docker.DockerClient, name: str, seed: int, labels: dict[str, 
         four = ipaddress.IPv4Network((10 << 24 | (seed + attempt) % 2**16 << 8, 24))
         if any(address in four for address in _addresses_in_use()):
             continue
-        pools = [IPAMPool(subnet=str(subnet), gateway=str(subnet[1])) for subnet in (four, six)]
+        wanted = (four,) if internal else (four, six)
+        pools = [IPAMPool(subnet=str(subnet), gateway=str(subnet[1])) for subnet in wanted]
         try:
             client.networks.create(
-                name, driver="bridge", enable_ipv6=True, ipam=IPAMConfig(pool_configs=pools), labels=labels,
-                options={"com.docker.network.driver.mtu": str(_uplink_mtu())},
+                name, driver="bridge", enable_ipv6=not internal, ipam=IPAMConfig(pool_configs=pools), labels=labels,
+                internal=internal, options={"com.docker.network.driver.mtu": str(_uplink_mtu())},
             )
         except APIError as error:
             if "overlap" not in str(error):
@@ -46,6 +50,12 @@ def subnets(network: Any) -> Subnets:
     """The IPv4 and the IPv6 subnet of a network that `ensure` made."""
     four, six = sorted((pool["Subnet"] for pool in network.attrs["IPAM"]["Config"]), key=lambda subnet: ":" in subnet)
     return ipaddress.IPv4Network(four), ipaddress.IPv6Network(six)
+
+
+def internal_subnet(network: Any) -> ipaddress.IPv4Network:
+    """The one subnet of an internal network that `ensure` made."""
+    (pool,) = network.attrs["IPAM"]["Config"]
+    return ipaddress.IPv4Network(pool["Subnet"])
 
 
 def _addresses_in_use() -> list[ipaddress.IPv4Address]:

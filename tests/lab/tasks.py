@@ -30,27 +30,38 @@ def with_lab(body: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-@task
+FLEET = {"fleet": "split: six hosts behind an edge (T5); api: an API and its database (T2); else two web servers"}
+
+
+@task(help=FLEET)
 @with_lab
-def up(lab):
-    """Bring up Debian hosts on this machine: vps (13), vps12 (12), a CA, a stranger.  Again: what is missing of it."""
+def up(lab, fleet=""):
+    """Bring up Debian hosts on this machine: vps (13), vps12 (12), a CA, a stranger.  Again: what is missing of it.
+
+    With --fleet those of a fleet, bare, in an outside and an inside network; beside the others, in a directory of its
+    own.
+    """
+    lab = lab.with_fleet(fleet) if fleet else lab
     lab.up()
     _show(lab.status())
-    print(f"\nNext: .venv/bin/fab -S {os.path.relpath(lab.directory)}/ssh_config -H vps bootstrap")
+    place = os.path.relpath(lab.directory)
+    line = f"inv fleet.bootstrap --fleet {place}/fleet.yml" if fleet else f"fab -S {place}/ssh_config -H vps bootstrap"
+    print(f"\nNext: .venv/bin/{line}")
 
 
-@task(help={"everything": "the packages kept for the next lab and the images, too"})
+@task(help={"everything": "the packages kept for the next lab and the images, too", "fleet": "this one alone"})
 @with_lab
-def down(lab, everything=False):
-    """Take the lab away; the packages it fetched are kept for the next one."""
-    lab.down(everything=everything)
+def down(lab, everything=False, fleet=""):
+    """Take the lab away, with its fleets; the packages it fetched are kept for the next one."""
+    for one in [lab.with_fleet(fleet)] if fleet else [*lab.fleets, lab]:
+        one.down(everything=everything)
 
 
 @task(help={"json": "as data"})
 @with_lab
 def status(lab, json=False):
     """The lab's hosts, their state and addresses; exit code 1 when there are none or one is not running."""
-    rows = lab.status()
+    rows = [row for one in (lab, *lab.fleets) for row in one.status()]
     if json:
         print(data.dumps(rows, indent=2))
     else:
@@ -80,9 +91,10 @@ def _show(rows: list[dict[str, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*(rows[0] if rows else ["no hosts"]), box=None, header_style="bold", pad_edge=False)
+    columns = [key for key in rows[0] if any(row[key] for row in rows)] if rows else ["no hosts"]
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*(row[column] for column in columns))
     Console(highlight=False).print(table)
 
 

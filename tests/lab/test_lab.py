@@ -1,12 +1,15 @@
 """The lab itself: what the other tests take for granted about its hosts."""
 
+import json
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from . import split as fleets
 from .conftest import Bare
 from .lab import Lab
 from .machine import Machine, Stranger
@@ -116,3 +119,65 @@ def test_a_lab_whose_directory_was_deleted_comes_up_anew(tmp_path: Path) -> None
         ).stdout
     finally:
         lab.down()
+
+
+# ---------------------------------------------------------------------- a fleet's two networks
+
+
+@pytest.fixture(params=["split", pytest.param("api", marks=pytest.mark.demand)])
+def several(request: pytest.FixtureRequest) -> Lab:
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+def test_a_fleet_has_its_hosts_with_their_roles(several: Lab) -> None:
+    hosts = json.loads((several.directory / "fleet.yml").read_text().partition("\n")[2])["hosts"]
+    roles = {name: tuple(entry["roles"]) for name, entry in hosts.items()}
+    assert list(roles.items()) == list(fleets.FLEETS[several.fleet].items())
+    for name, entry in hosts.items():
+        assert entry["address"] in several.machine(name).check("ip -brief -4 address show scope global")
+
+
+def test_only_the_edge_is_in_both_networks(several: Lab) -> None:
+    edge, *inner = several.servers
+    stranger = several.stranger
+    addresses = " ".join([edge.ip, *(machine.inside for machine in several.servers)])
+    scan = f"nmap -Pn -n -p 22 --max-retries 1 --open -oG - {addresses}"
+    assert stranger.check(f"{scan} | grep 22/open/ | cut -d' ' -f2").split() == [edge.ip]
+    with ThreadPoolExecutor() as pool:
+        assert all(pool.map(lambda machine: opens(edge, machine.inside), inner))
+        assert all(pool.map(lambda machine: opens(machine, edge.inside), inner))
+        assert not any(pool.map(lambda machine: opens(machine, edge.ip), inner))
+        assert not any(pool.map(lambda machine: opens(machine, stranger.ip), inner))
+    for machine in inner:
+        assert "scope global" not in machine.check("ip -6 address show"), machine.name
+        machine.check("ip -6 address show dev lo | grep -q ::1/128")
+
+
+def test_one_logs_in_to_an_inner_host_through_the_edge_whose_key_is_known_too(several: Lab) -> None:
+    edge, *_, inner = several.servers
+    ssh: list[str | Path] = ["ssh", "-F", several.directory / "ssh_config", inner.name, "hostname"]
+    assert subprocess.run(ssh, capture_output=True, text=True, check=True).stdout.startswith(inner.name)
+    seen = inner.check("journalctl -t sshd -t sshd-session -g 'Accepted publickey' -n 1 -o cat --no-pager")
+    assert f"from {edge.inside} " in seen
+    known = several.directory / "known_hosts"
+    before = known.read_text()
+    for hop in (edge, inner):
+        known.write_text("".join(line for line in before.splitlines(True) if not line.startswith(f"{hop.name},")))
+        try:
+            refused = subprocess.run(ssh, capture_output=True, text=True, check=False)
+        finally:
+            known.write_text(before)
+        assert "Host key verification failed" in refused.stderr, hop.name
+
+
+def test_packages_come_to_an_inner_host(several: Lab) -> None:
+    inner = several.servers[-1]
+    inner.check("apt-get -qq update && apt-get install -qq --reinstall --download-only netbase")
+
+
+def test_a_files_host_has_a_file_system_that_can_be_exported(split: Lab) -> None:
+    assert split.machine("files1").check("stat -f -c %T /srv") != "overlayfs\n"
+
+
+def opens(machine: Machine, address: str) -> bool:
+    return machine.exec(f"timeout 2 bash -c '</dev/tcp/{address}/22'").rc == 0

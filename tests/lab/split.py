@@ -1,0 +1,51 @@
+"""The lab's fleets: hosts in two networks, as the tutorials draw them (T5: VM0 to VM5; T2: an API and its database).
+
+The outside has the strangers, the inside the hosts.  An edge is on both, and so is the CA host, through which those
+inside have their packages: nothing else leads out of there.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .errors import LabError
+
+Roles = tuple[str, ...]
+
+FLEETS: Mapping[str, Mapping[str, Roles]] = {
+    "split": {
+        "edge1": ("edge",),
+        "static1": ("static",),
+        "app1": ("app",),
+        "cache1": ("cache",),
+        "db1": ("database",),
+        "files1": ("files",),
+    },
+    "api": {"api1": ("edge", "app"), "db1": ("database",)},
+}
+"""The hosts of each fleet and their roles in its fleet.yml; the first is the edge, to which the names point."""
+
+SETTINGS = {"files": {"mount": "sync"}}
+"""What a fleet's fleet.yml says besides: a container's kernel mounts no NFS, so a tree of each host's own it is."""
+
+
+def hosts(fleet: str) -> Mapping[str, Roles]:
+    """The hosts of that fleet.  Raises LabError when there is no such fleet."""
+    if fleet not in FLEETS:
+        raise LabError(f"there is no fleet {fleet}; these are: {', '.join(FLEETS)}")
+    return FLEETS[fleet]
+
+
+def is_outside(roles: Sequence[str]) -> bool:
+    """Whether a host with these roles stands in the outside network too: visitors come to it."""
+    return bool({"edge", "web"} & {*roles})
+
+
+def options(roles: Sequence[str]) -> dict[str, Any]:
+    """What docker-py starts a host with these roles with, besides what every server gets."""
+    found: dict[str, Any] = {}
+    if "files" in roles:
+        found["volumes"] = ["/srv"]  # ext4, as ganesha exports no overlay
+    if roles and not is_outside(roles):
+        # The inside network has IPv4 alone, and Docker takes ::1 away with the rest. Every Debian has it.
+        found["sysctls"] = {"net.ipv6.conf.all.disable_ipv6": "0"}
+    return found
