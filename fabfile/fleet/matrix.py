@@ -129,8 +129,11 @@ def _side_by_side(fleet: Fleet, width: int) -> Iterator[dict[str, list[int]]]:
 
 def legend(fleet: Fleet) -> Iterator[Text]:
     """What the marks and numbers mean."""
-    names = dict.fromkeys(f"{way.port} {way.what}" for way in sorted(ways(fleet), key=lambda way: way.port))
-    yield Text(f"{MAY} may come in, {NOT} is kept out, {DIFFERS} differs;  {', '.join(names)}", "dim")
+    yield Text(f"{MAY} may come in, {NOT} is kept out, {DIFFERS} differs", "dim")
+    names: dict[str, set[int]] = {}
+    for way in sorted(ways(fleet), key=lambda way: way.port):
+        names.setdefault(way.what, set()).add(way.port)
+    yield Text(", ".join(f"{' '.join(map(str, sorted(ports)))} {what}" for what, ports in names.items()), "dim")
     for door, networks in fleet.open.items():
         yield Text(f"{door} is open on every host to {', '.join(map(str, networks)) or 'everybody'} (fleet.yml)", "dim")
 
