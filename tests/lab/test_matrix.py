@@ -53,7 +53,7 @@ def test_two_servers_are_as_their_roles_say_from_each_other_and_from_here(two: P
     told = proved(two, "--from-here")
 
     assert told["well"], json.dumps(told, indent=1)
-    assert told["probes"] > 80
+    assert told["probes"] > 40
     shown = matrix(two)
     assert shown.returncode == 0
     assert shown.stdout.splitlines()[2].split() == ["world", *"xxxxxx"]
