@@ -1,4 +1,4 @@
-"""The matrix proved: on two web servers beside one another, whole; what is changed by hand is named, and nothing else."""
+"""The matrix proved on two web servers: what is changed by hand is named, and nothing else."""
 
 from __future__ import annotations
 
