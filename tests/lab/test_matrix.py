@@ -30,7 +30,7 @@ def proved(directory: Path, *words: str) -> dict[str, Any]:
     done = matrix(directory, "--prove", "--json", *words)
     told = json.loads(done.stdout)
     assert done.returncode == (0 if told["well"] else 1), done.stdout + done.stderr
-    return told  # type: ignore[no-any-return]
+    return told
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def changed(host: Machine, *commands: str, back: str) -> Iterator[None]:
 
 def pairs(told: dict[str, Any]) -> set[tuple[str, str, int, str, str]]:
     keys = ("source", "target", "port", "user", "seen")
-    return {tuple(one[key] for key in keys) for one in told["differences"]}  # type: ignore[misc]
+    return {tuple(one[key] for key in keys) for one in told["differences"]}
 
 
 def test_two_servers_are_as_their_roles_say_from_each_other_and_from_here(two: Path) -> None:
