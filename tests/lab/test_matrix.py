@@ -28,7 +28,7 @@ def matrix(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def proved(directory: Path, *words: str) -> dict[str, Any]:
     done = matrix(directory, "--prove", "--json", *words)
-    told = json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == (0 if told["well"] else 1), done.stdout + done.stderr
     return told
 
