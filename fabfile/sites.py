@@ -5,18 +5,23 @@ from __future__ import annotations
 import json as json_
 import shlex
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import apache, cert, credentials, database, fail2ban, haproxy, php, release, site, varnish
-from .engine import Facts, Guarded, Host, console, flow, query, steps
+from .engine import Facts, Guarded, Host, StepFailed, console, flow, query, steps
+from .engine import Problem as Failure
 from .engine.asking import confirmed
+from .engine.pool import Crew
 from .flows import preflight
 from .model import Problem, Refusal, Site, chosen_site
 
 NAME = "the domain, as in the name of its file in sites/"
 BACKUPS = "/var/backups/gatehouse"
+SUSPENDED = "/etc/gatehouse/suspended"
+"""A file a site that is suspended, on an edge that does not make its pages: there is no vhost there to be renamed."""
 
 BEHIND = (
     *credentials.STEPS,
@@ -78,7 +83,8 @@ for ending in crt key json issuer.crt; do rm -f -- "/etc/lego/certificates/$1.$e
 
 # Of the engine's look, in its words, what tells of sites alone: that one reads every file below /etc.
 LOOK = """
-find /etc/apache2/vhost.d /var/www -mindepth 1 -maxdepth 2 '(' -path '*/vhost.d/*' -o -name public_html ')' \\
+find /etc/apache2/vhost.d /etc/gatehouse/suspended /var/www -mindepth 1 -maxdepth 2 \\
+    '(' -path '*/vhost.d/*' -o -path '*/suspended/*' -o -name public_html ')' \\
     -printf 'file\\t%y\\t%m\\t%u\\t%g\\t%s\\t%T@\\t%l\\t%p\\0' -prune 2> /dev/null
 printf 'users\\n%s\\0' "$(cat /etc/passwd)"
 """
@@ -201,36 +207,97 @@ def suspend(c, domain):
 
     T1 renames its vhost's file, and so does this; that it has another name is all that there is to remember, and stays
     so over every `bootstrap`. Here HAProxy says it, before Varnish is asked. Its certificate goes on being renewed.
+    In a fleet every edge that leads to the site says it, whichever host this is typed at; the hosts behind them go on
+    as they are.
     """
     host = Host.of(c)
-    one = host.site(domain)
-    if apache.state(host.facts, one) not in ("served", "suspended"):
+    one = _any_site(host, domain)
+    if _makes(host, one) and apache.state(host.facts, one) not in ("served", "suspended"):
         _on_the_net(host, one)
-    with host.step("site.suspend"):
-        apache.off(host, one)
-    _front(c, host, one, "add", f"{one} 1")
-    steps(c, apache.start)
+    _at_the_doors(host, one, _rest, "visitors still get it")
 
 
 @flow(run="site.resume", positional=["domain"], help={"domain": NAME})
 def resume(c, domain):
-    """T1 Apache: put a site that `site.suspend` took from the net back on it."""
+    """T1 Apache: put a site that `site.suspend` took from the net back on it, at every edge that leads to it."""
     host = Host.of(c)
-    one = host.site(domain)
+    one = _any_site(host, domain)
+    if _makes(host, one) and host.name not in doors(host, one):
+        _on_again(host, one)
+    _at_the_doors(host, one, _return, "it is not on the net again")
+
+
+def doors(host: Host, one: Site) -> tuple[str, ...]:
+    """Where the visitors of a site arrive: at the edges that lead to it; without any, at this host."""
+    edges = [edge.name for edge in host.fleet.edges if one in host.fleet.fronted_by(edge.name)]
+    return tuple(edges) or (host.name,)
+
+
+def _any_site(host: Host, domain: str) -> Site:
+    """The site of this name that the host has, or leads visitors to."""
+    return chosen_site(tuple(dict.fromkeys((*host.sites, *host.fronted))), domain, f"{host.name} has")
+
+
+def _makes(host: Host, one: Site) -> bool:
+    """Whether this host makes the pages of the site."""
+    return "web" in host.fleet.roles(host.name) and one in host.sites
+
+
+def _at_the_doors(host: Host, one: Site, does: Callable[[Host, Site], None], else_: str) -> None:
+    """At each of them one after another, this host first.  Raises StepFailed when one of them could not be asked."""
+    assert host.report
+    run = host.report.run
+    names = doors(host, one)
+    if host.name in names:
+        does(host, one)
+
+    def there(other: Host) -> None:
+        other.enrol()
+        with other.running(run):
+            does(other, one)
+
+    if others := [name for name in names if name != host.name]:
+        with Crew(host.fleet, others, host.dry) as crew:
+            for name, answer in crew.each(others, there, workers=1).items():
+                if isinstance(answer, Failure):
+                    raise StepFailed(f"at {name} {else_}: {answer.message}", answer.next_step, answer.details)
+
+
+def _rest(host: Host, one: Site) -> None:
+    with host.step("site.suspend"):
+        if _makes(host, one):
+            apache.off(host, one)
+        else:
+            host.directory(SUSPENDED)
+            host.file(f"{SUSPENDED}/{one}", "")
+    _front(host, one, "add", f"{one} 1")
+    if _makes(host, one):
+        steps(host.visit.connection, apache.start)
+
+
+def _return(host: Host, one: Site) -> None:
+    if _makes(host, one):
+        _on_again(host, one)
+    else:
+        with host.step("site.resume"):
+            host.absent(f"{SUSPENDED}/{one}")
+    _front(host, one, "del", str(one))
+
+
+def _on_again(host: Host, one: Site) -> None:
     if apache.state(host.facts, one) == "suspended":
         with host.step("site.resume"), host.about(one):
             apache.on(host, one)
     else:
         _on_the_net(host, one)
-    steps(c, apache.start)
-    _front(c, host, one, "del", str(one))
+    steps(host.visit.connection, apache.start)
 
 
-def _front(c: Any, host: Host, one: Site, verb: str, words: str) -> None:
+def _front(host: Host, one: Site, verb: str, words: str) -> None:
     """HAProxy hears of it twice: by its file, for good; and at once, for connections that outlive the reload."""
     if "haproxy" not in host.facts.packages:
-        host.note("HAProxy is on another host: until it hears of this, visitors get a plain refusal (421)")
-        return
+        raise Guarded(f"{host.name} is not set up yet: it has no haproxy", f"fab -H {host.name} bootstrap")
+    c = host.visit.connection
     before = host.facts.files.get(haproxy.SUSPENDED_MAP)
     steps(c, haproxy.hosts)
     if before and before != host.facts.files[haproxy.SUSPENDED_MAP]:
@@ -331,7 +398,7 @@ def show(c, json=False):
     rows = [
         Row(
             one.domain,
-            apache.state(facts, one),
+            _state(host, facts, one),
             release.serving(facts, one),
             one.owner,
             one.names,
@@ -355,6 +422,13 @@ def show(c, json=False):
             console.print(
                 f"{row.domain} is in no file of sites/; for good: fab -H {host.name} site.remove {row.domain}"
             )
+
+
+def _state(host: Host, facts: Facts, one: Site) -> str:
+    """What the host makes of a site; an edge that does not make its pages leads visitors to them, unless it rests."""
+    if _makes(host, one) or "edge" not in host.fleet.roles(host.name):
+        return apache.state(facts, one)
+    return "suspended" if f"{SUSPENDED}/{one}" in facts.files else "served"
 
 
 TASKS = (apply, deploy, rollback, suspend, resume, remove, show, release.releases)

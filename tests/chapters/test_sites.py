@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fabfile import apache, newsite, sites
+from fabfile import apache, haproxy, newsite, sites
 from fabfile.engine import Guarded
 from fabfile.engine.facts import User
 from fabfile.model import Fleet, Refusal, find_fleet, load_sites
 
-from .recording import Recorded, a_file
+from .recording import Recorded, a_file, contents
 from .recording import site as a_site
 
 SITE, OTHER = a_site(), a_site("other.test")
@@ -95,3 +96,51 @@ def test_only_what_the_host_has_can_be_removed_and_not_without_asking(monkeypatc
     with pytest.raises(Guarded, match="go from vps") as guarded:
         sites.remove.body.__wrapped__(None, "other.test")
     assert "--yes" in guarded.value.next_step
+
+
+# ---------------------------------------------------------------------- in a fleet
+
+SPLIT = {
+    "hosts": {
+        "edge1": {"address": "10.0.0.1", "roles": ("edge",)},
+        "edge2": {"address": "10.0.0.2", "roles": ("edge",)},
+        "app1": {"address": "10.0.0.3", "roles": ("app",)},
+        "both": {"address": "10.0.0.4", "roles": ("edge", "web")},
+    },
+    "pools": {"main": ("edge1", "edge2", "app1"), "other": ("both", "edge1")},
+}
+
+
+def there(monkeypatch: pytest.MonkeyPatch, name: str, **known: Any) -> Recorded:
+    host = Recorded(monkeypatch, SITE, **known)
+    host.name, host.fleet = name, Fleet.model_validate(SPLIT).with_sites([a_site(hosts=("app1",)), OTHER])
+    host.sites, host.fronted = host.fleet.sites_for(name), host.fleet.fronted_by(name)
+    return host
+
+
+@pytest.mark.parametrize("name", ["edge1", "edge2", "app1"])
+def test_a_site_rests_at_every_edge_that_leads_to_it_wherever_it_is_typed(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    assert ("edge1", "edge2") == sites.doors(there(monkeypatch, name), a_site(hosts=("app1",)))
+    assert ("vps",) == sites.doors(Recorded(monkeypatch, SITE), SITE)
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "state"),
+    [
+        ("edge1", [f"{sites.SUSPENDED}/example.com"], "suspended"),
+        ("edge1", [], "served"),
+        ("app1", [f"{apache.VHOSTS}/example.com.conf.off"], "suspended"),
+        ("app1", [], "new"),
+    ],
+)
+def test_an_edge_that_makes_no_pages_remembers_by_a_file_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, name: str, files: list[str], state: str
+) -> None:
+    host = there(monkeypatch, name, files={path: a_file() for path in files})
+
+    assert state == sites._state(host, host.facts, a_site(hosts=("app1",)))
+    if name == "edge1":
+        listed = contents(host.after(haproxy.hosts))[haproxy.SUSPENDED_MAP].splitlines()
+        assert ("example.com 1" in listed) == (state == "suspended")
