@@ -27,7 +27,11 @@ def problems(document: Document, model: Model, error: ValidationError) -> Iterat
     said = {problem.key for problem in document.problems}
     # What a factory was not called for follows from another error.
     details = [detail for detail in error.errors(include_url=False) if detail["type"] != "default_factory_not_called"]
+    places = [detail["loc"] for detail in details]
     for detail in details[:FILE_MAX]:
+        within = detail["loc"]
+        if detail["type"] == "too_short" and any(place[: len(within)] == within != place for place in places):
+            continue  # pydantic counts only what is right in a list
         problem = _problem(document, model, detail)
         if problem.key not in said:
             yield problem

@@ -33,6 +33,15 @@ ENDINGS = (
 """What pages are made of, and media.  No documents: one may be somebody's invoice, with an .htaccess in front."""
 
 
+def _role(value: Any) -> Any:
+    """A role, or what was probably meant."""
+    if not isinstance(value, str) or value in ROLES:
+        return value
+    near = difflib.get_close_matches(value, ROLES, 1)
+    hint = f"did you mean {near[0]}?" if near else f"the roles are {', '.join(ROLES)}"
+    raise Wrong(f"there is no role {quoted(value)}; {hint}", near[:1] or ["web"])
+
+
 def _path(value: Any, info: ValidationInfo) -> Any:
     """A path as written in fleet.yml: relative to that file."""
     if not isinstance(value, str):
@@ -156,7 +165,7 @@ class Machine(BaseModel):
         description="an IP address, or null",
         examples=["10.0.0.11"],
     )
-    roles: Annotated[tuple[Role, ...], Field(min_length=1), unique] = Field(
+    roles: Annotated[tuple[Annotated[Role, BeforeValidator(_role)], ...], Field(min_length=1), unique] = Field(
         default=("web",), title="what it does", description=f"a list of roles: {', '.join(ROLES)}", examples=[["web"]]
     )
     weight: int = number(

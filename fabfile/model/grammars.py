@@ -172,6 +172,8 @@ def address(value: Any) -> Any:
         found = ipaddress.ip_address(value)
     except ValueError:
         raise Wrong(f"must be one IP address, not {quoted(value)}", "10.0.0.11") from None
+    if mapped := getattr(found, "ipv4_mapped", None):
+        raise Wrong(f"{found} is {mapped}, written for another protocol", str(mapped))
     if found.is_loopback or found.is_multicast or found.is_unspecified or getattr(found, "scope_id", None):
         raise Wrong(f"{found} cannot be reached from another machine", "10.0.0.11")
     return found

@@ -55,7 +55,7 @@ def load_fleet(file: Path, cwd: Path | None = None) -> Fleet:
         entries, found = _sites(directory)
         problems += found
     if fleet is not None:
-        problems += wiring.problems(fleet, document)
+        problems += sorted(wiring.problems(fleet, document), key=lambda problem: problem.line or 0)
         for entry in entries:
             problems += wiring.site_problems(fleet, entry.site, entry.document)
     if problems or fleet is None:

@@ -38,20 +38,34 @@ def _strangers(fleet: Fleet, document: Document) -> Iterator[Problem]:
             if host not in fleet.hosts:
                 yield document.says((*path, index), f"there is no host {host}{_near(host, fleet)}")
         if not any(host in fleet.hosts and fleet.hosts[host].serves for host in pool):
-            yield document.says(path, f"nobody in the pool {name} makes pages: no app and no web host", "[edge1, app1]")
+            yield document.says(path, f"nobody in the pool {name} makes pages: no app and no web host")
 
 
 def _addresses(fleet: Fleet, document: Document) -> Iterator[Problem]:
-    """Machines that speak to one another and have no address for it, or the same one."""
+    """Machines that speak to one another and have no address for it, the same one, or one of another protocol."""
     taken: dict[object, str] = {}
     for machine in fleet.hosts.values():
         path: KeyPath = ("hosts", machine.name, "address")
-        if machine.address is not None and machine.address in taken:
-            yield document.says(path, f"{machine.address} is already {taken[machine.address]}'s")
-        elif machine.address is not None:
+        if machine.address is None:
+            if why := _why_address(fleet, machine.name):
+                message = f"{machine.name} needs its address on the private network: {why}"
+                yield document.says(path, message, f"address: {_free(fleet)}")
+        elif machine.address in taken:
+            message = f"{machine.address} is already {taken[machine.address]}'s"
+            yield document.says(path, message, f"address: {_free(fleet)}")
+        else:
+            first = next((one for one in fleet.hosts.values() if one.address), machine)
+            if first.address and first.address.version != machine.address.version:
+                message = f"{machine.address} and {first}'s {first.address} are of two protocols: they cannot speak"
+                yield document.says(path, message, f"address: {_free(fleet)}")
             taken[machine.address] = machine.name
-        elif why := _why_address(fleet, machine.name):
-            yield document.says(path, f"{machine.name} needs its address on the private network: {why}", ADDRESS)
+
+
+def _free(fleet: Fleet) -> str:
+    """An address beside those that the machines have."""
+    known = [machine.address for machine in fleet.hosts.values() if machine.address]
+    alike = [address for address in known if address.version == known[0].version]
+    return str(max(alike) + 1) if alike else ADDRESS
 
 
 def _why_address(fleet: Fleet, host: str) -> str:
@@ -72,39 +86,55 @@ def _roles(fleet: Fleet, document: Document) -> Iterator[Problem]:
     """Roles that nobody needs, that need another, or that one machine alone can have."""
     for machine in fleet.hosts.values():
         path: KeyPath = ("hosts", machine.name, "roles")
+        own = {*machine.roles}
+        if {"web", "app"} <= own:
+            message = f"{machine} is web and app; app is what web is where the roles lie on several hosts"
+            yield document.says(path, message, "roles: [web]")
         for role in machine.roles:
-            if role == "app" and not fleet.edges:
-                message = f"{machine.name} is an app host, and no host has the role edge; one that is everything is web"
-                yield document.says(path, message, "roles: [edge, app]")
+            if role == "app" and not fleet.edges and "web" not in own:
+                message = f"{machine} is an app host, and no host has the role edge; one that is everything is web"
+                yield document.says(path, message, "roles: [web]")
             elif role == "static" and not fleet.edges:
-                message = f"{machine.name} is a static host, and no host has the role edge to lead visitors there"
-                yield document.says(path, message, "roles: [edge]")
+                message = f"{machine} is a static host, and no host has the role edge to lead visitors there"
+                yield document.says(path, message, f"edge1: {{address: {_free(fleet)}, roles: [edge]}}")
             elif role in INNER and role != "app" and not fleet.webs:
-                yield document.says(path, f"{machine.name} is there as {role}, and no host has the role app or web")
-            if role in ELSEWHERE and role != "edge" and fleet.one(role) is not machine:
-                message = f"{machine.name} has the role {role}, which {fleet.one(role)} has already; a fleet has one"
-                yield document.says(path, message)
-        if {"web", "app"} <= {*machine.roles}:
-            message = f"{machine.name} is web and app; app is what web is where the roles lie on several hosts"
-            yield document.says(path, message, "roles: [app]")
+                message = f"{machine} is there as {role}, and no host has the role app or web to need it"
+                missing = "app" if fleet.edges else "web"
+                yield document.says(path, message, f"{missing}1: {{address: {_free(fleet)}, roles: [{missing}]}}")
+            if role in ELSEWHERE and role != "edge" and (one := fleet.one(role)) and one.name != machine.name:
+                message = f"{machine} has the role {role}, which {one} has already; a fleet has one"
+                rest = ", ".join(each for each in machine.roles if each != role)
+                yield document.says(path, message, f"roles: [{rest or 'app'}]")
+        if fleet.pools and own & {"web", "app", "static"} and "edge" not in own and not _led_to(fleet, machine.name):
+            message = f"no edge leads to {machine}: it shares a pool with none"
+            yield document.says(path, message, f"pools: {{main: [{fleet.edges[0]}, {machine}]}}")
+
+
+def _led_to(fleet: Fleet, host: str) -> bool:
+    """Whether an edge is together with this host; without edges none is needed."""
+    return not fleet.edges or any(fleet.together(edge.name, host) for edge in fleet.edges)
 
 
 def _edges(fleet: Fleet, document: Document) -> Iterator[Problem]:
     """An edge without anybody to lead to, and edges of which nobody knows whether they stand for one another."""
-    for edge in fleet.edges:
+    webs = ", ".join(web.name for web in fleet.webs)
+    for index, edge in enumerate(fleet.edges):
         path: KeyPath = ("hosts", edge.name, "roles")
         if not fleet.webs:
             message = f"{edge} is an edge, and no host has the role web or app"
             yield document.says(path, message, "roles: [edge, web]")
         elif not any(fleet.together(edge.name, web.name) for web in fleet.webs):
-            yield document.says(path, f"{edge} is an edge, and shares a pool with no app or web host", "pools:")
-    names = ", ".join(edge.name for edge in fleet.edges)
-    for other in fleet.edges[1:]:
-        first = fleet.edges[0]
-        if not any(first.name in pool and other.name in pool for pool in fleet.pools.values()):
-            message = f"{other} is an edge as {first} is; a pool with both says that they lead to the same hosts"
-            apps = ", ".join(web.name for web in fleet.webs)
-            yield document.says(("hosts", other.name, "roles"), message, f"pools: {{main: [{names}, {apps}]}}")
+            message = f"{edge} is an edge, and shares a pool with no app or web host"
+            yield document.says(path, message, f"pools: {{main: [{edge}, {webs}]}}")
+        apart = [one for one in fleet.edges[:index] if not _share(fleet, one.name, edge.name)]
+        if apart:
+            names = ", ".join(one.name for one in fleet.edges)
+            message = f"{edge} is an edge as {apart[0]} is; a pool with both says that they lead to the same hosts"
+            yield document.says(path, message, f"pools: {{main: [{names}{', ' * bool(webs)}{webs}]}}")
+
+
+def _share(fleet: Fleet, one: str, other: str) -> bool:
+    return any(one in pool and other in pool for pool in fleet.pools.values())
 
 
 def _unlisted(fleet: Fleet, site: Site, document: Document) -> Iterator[Problem]:

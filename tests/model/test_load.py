@@ -163,7 +163,7 @@ def test_a_fleet_file_says_what_all_share(sites: Folder, tmp_path: Path) -> None
         "acme:\n  directory: https://pebble:14000/dir\n  ca_bundle: ca.pem\n  email: ops@example.com\n"
         "operators: [203.0.113.7, 2001:db8::/32]\n"
         "hosts:\n  web1: {address: 10.0.0.11}\n  web2: {address: 10.0.0.12}\n"
-        "  db1: {address: fd00::3, roles: [database, cache]}\n"
+        "  db1: {address: 10.0.0.13, roles: [database, cache]}\n"
     )
     fleet = load_fleet(tmp_path / "fleet.yml")
     assert fleet.acme.directory == "https://pebble:14000/dir"
@@ -227,7 +227,7 @@ def test_the_cas_contact_is_the_sites_then_the_fleets_then_the_webmaster() -> No
         ("mac: false", "for example:  mac: selinux"),
         ("hosts:\n  web1: {roles: []}", "hosts.web1.roles: must be a list of roles: web, edge"),
         ("hosts:\n  web1: {roles: web}", "for example:  roles: [web]"),
-        ("hosts:\n  web1: {roles: [wbe]}", 'hosts.web1.roles[0]: a list of roles: web, edge, static, app, cache'),
+        ("hosts:\n  web1: {roles: [wbe]}", 'hosts.web1.roles[0]: there is no role "wbe"; did you mean web?'),
         ("hosts:\n  web1: {weight: 101}", "hosts.web1.weight: must be a whole number from 0 to 100, not 101"),
         ("hosts:\n  e: {roles: [edge]}", "fleet.yml:2: hosts.e.roles: e is an edge, and no host has the role web"),
         ("hosts:\n  e: {roles: [edge, web], address: 10.0.0.1}\n  b: {}",
