@@ -12,6 +12,7 @@ from . import (
     credentials,
     database,
     fail2ban,
+    files,
     firewall,
     haproxy,
     hardening,
@@ -36,8 +37,10 @@ CHAPTERS = (
     ("edge", cert.STEPS_BEFORE),
     ("edge", haproxy.STEPS),
     ("web", varnish.STEPS),
-    ("static", (site.users, *static.STEPS)),
-    ("web", site.STEPS),
+    ("web static shared", (site.users, site.tree)),
+    ("shared", files.STEPS),
+    ("static", static.STEPS),
+    ("web", (site.logs,)),
     ("database", database.STEPS),
     ("web", php.STEPS),
     ("web", apache.STEPS),
@@ -47,7 +50,8 @@ CHAPTERS = (
     ("", hardening.STEPS),
 )
 """The chapters in order, and for hosts of which roles they are; "" is every host.  A host that makes pages (`web`) has
-every other role too that no host of the fleet has for it: see Fleet.roles."""
+every other role too that no host of the fleet has for it; `shared` is one with files for others, or from another: see
+Fleet.roles."""
 
 
 def steps_of(roles):

@@ -11,6 +11,12 @@ from .model import Site
 APACHE = "www-data"
 LOGROTATE = "/etc/logrotate.d/gatehouse-sites"
 
+MOUNTED = "/srv/sites"
+"""Where another host's /var/www is seen over NFS."""
+
+FROM_AFAR = ("public_html", "releases", "shared")
+"""Of a site's tree, what is the files host's where there is one; the rest is each host's own."""
+
 
 @task
 def users(c):
@@ -18,7 +24,7 @@ def users(c):
 
     T1 puts them all into `nobody`. Apache joins each site's group: the door to a site's tree is open for the two of
     them alone, whatever modes the site gives its own files. A user of that name that is not the site's own, or a
-    stranger in its group, stops the step.
+    stranger in its group, stops the step. In a fleet with a files host a user has the same number on every host.
     """
     host = Host.of(c)
     for site in host.chosen:
@@ -33,8 +39,30 @@ def users(c):
                 f"the group {site.owner} of {site} has other members on {host.name}: {', '.join(sorted(members))}",
                 f"they could read the site; if that is a mistake: gpasswd --delete USER {site.owner}",
             )
-        host.user(site.owner, home=site.root)
+        host.user(site.owner, home=site.root, uid=_number(host, site))
     host.user(APACHE, home="/var/www", groups=[site.owner for site in host.chosen])
+
+
+def _number(host: Host, site: Site) -> int | None:
+    """The number of the site's user, where hosts must agree on it.  Raises Guarded where this one cannot."""
+    if "shared" not in host.fleet.roles(host.name):
+        return None
+    user = host.facts.users.get(site.owner)
+    if user and (user.uid, user.gid) not in ((site.uid, site.uid), (-1, -1)):
+        raise Guarded(
+            f"{site.owner} has the number {user.uid}, group {user.gid}, on {host.name}; on all hosts of this fleet it "
+            f"is {site.uid}, since files on other hosts are known by number alone",
+            f"on {host.name}, while nothing of {site} runs: usermod --uid {site.uid} {site.owner}; "
+            f"groupmod --gid {site.uid} {site.owner}; find /var/www /etc/gatehouse -xdev '(' -uid {user.uid} "
+            f"-exec chown -h {site.uid} {{}} + ')' , '(' -gid {user.gid} -exec chgrp -h {site.uid} {{}} + ')'",
+        )
+    others = (one for one in host.facts.users.values() if one.name != site.owner)
+    if other := next((one for one in others if one.uid == site.uid), None):
+        raise Guarded(
+            f"{site.uid}, the number of {site.owner}, is {other.name}'s on {host.name}",
+            f"give the site another one in its file in sites/: uid: {site.uid + 1}",
+        )
+    return site.uid
 
 
 @task
@@ -44,21 +72,45 @@ def tree(c):
     The site's directory, its log and `releases` belong to root, since root's programs write there; mail, tmp, shared
     and each release are the site's own, and root never opens anything below them. public_html is a link to the release
     that serves: T1 has one directory there, in which a visitor sees half of what is being copied.
+
+    T5 VM1, VM2, VM5: a files host has releases and shared for all; on the others they are links to where it is mounted,
+    or follow it (files.follow), and log, mail and tmp are each host's own.
     """
     host = Host.of(c)
     host.packages("rsync")
     for site in host.chosen:
         owner = site.owner
         host.directory(site.root, mode=0o750, group=owner)
-        host.directory(f"{site.root}/log", mode=0o750, group=owner)
+        if "web" in host.fleet.roles(host.name):
+            host.directory(f"{site.root}/log", mode=0o750, group=owner)
+            for private in ("mail", "tmp"):
+                host.directory(f"{site.root}/{private}", mode=0o700, owner=owner, group=owner)
+            # PHP writes this one as the site's user, who could not make it: what is in it is the site's.
+            if (errors := f"{site.root}/log/php_errors.log") not in host.facts.files:
+                host.file(errors, "", mode=0o640, owner=owner, group=owner)
+        if not host.fleet.keeps_files(host.name) and host.fleet.files.mount == "nfs":
+            _from_afar(host, site)
+            continue
         host.directory(f"{site.root}/releases", mode=0o750, group=owner)
-        for private in ("mail", "tmp"):
-            host.directory(f"{site.root}/{private}", mode=0o700, owner=owner, group=owner)
         host.directory(f"{site.root}/shared", mode=0o750, owner=owner, group=APACHE)
-        _first_release(host, site)
-        # PHP writes this one as the site's user, who could not make it: what is in it is the site's.
-        if (errors := f"{site.root}/log/php_errors.log") not in host.facts.files:
-            host.file(errors, "", mode=0o640, owner=owner, group=owner)
+        if host.fleet.keeps_files(host.name):
+            _first_release(host, site)
+
+
+def _from_afar(host: Host, site: Site) -> None:
+    """Links to the files host's tree: nobody need ask it in order to see what is here."""
+    for name in FROM_AFAR:
+        path = f"{site.root}/{name}"
+        now = host.facts.files.get(path)
+        if now and (now.kind == "d" or (now.kind == "l" and now.target.startswith("releases/"))):
+            keeper = host.fleet.one("files")
+            raise Guarded(
+                f"{host.name} has a {name} of {site} itself, and in this fleet {keeper} has it for all",
+                f"when the site is deployed there (fab -H {keeper} site.deploy {site} --source DIR) and what shared/ "
+                f"holds was copied, on {host.name}: mkdir -m 0700 {site.root}.own && "
+                f"mv {' '.join(f'{site.root}/{each}' for each in FROM_AFAR)} {site.root}.own/",
+            )
+        host.link(path, f"{MOUNTED}/{site}/{name}")
 
 
 def _first_release(host: Host, site: Site) -> None:

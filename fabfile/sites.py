@@ -10,13 +10,14 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import apache, cert, credentials, database, fail2ban, haproxy, php, release, site, varnish
+from . import apache, cert, credentials, database, fail2ban, files, haproxy, php, release, site, varnish
 from .engine import Facts, Guarded, Host, StepFailed, console, flow, query, steps
 from .engine import Problem as Failure
 from .engine.asking import confirmed
 from .engine.pool import Crew
 from .flows import preflight
 from .model import Problem, Refusal, Site, chosen_site
+from .release.spread import Spread, makes_pages, on_the_net
 
 NAME = "the domain, as in the name of its file in sites/"
 BACKUPS = "/var/backups/gatehouse"
@@ -34,6 +35,7 @@ BEHIND = (
     varnish.configure,
     varnish.start,
 )
+SHARED = (site.users, site.tree, *files.STEPS)
 FRONT = (cert.requests, haproxy.hosts, haproxy.start, cert.issue)
 """From the inside out: a site's name is answered once all behind it is there."""
 
@@ -106,7 +108,7 @@ def apply(c, domain="", json=False):  # noqa: ARG001  (the engine reads it)
     host = Host.of(c)
     all_ = tuple(dict.fromkeys((*host.sites, *host.fronted)))
     one = (chosen_site(all_, domain, f"{host.name} has"),) if domain else ()
-    roles = {"web": ("apache2", BEHIND), "edge": ("haproxy", FRONT)}
+    roles = {"shared": ("rsync", SHARED), "web": ("apache2", BEHIND), "edge": ("haproxy", FRONT)}
     parts = [part for role, part in roles.items() if role in host.fleet.roles(host.name)]
     if missing := [package for package, _ in parts if package not in host.facts.packages]:
         raise Guarded(f"{host.name} is not set up yet: it has no {missing[0]}", f"fab -H {host.name} bootstrap")
@@ -148,23 +150,66 @@ def deploy(c, domain, source="", json=False):  # noqa: ARG001
     host = Host.of(c)
     one = host.site(domain)
     what = release.source(one, source)
-    _on_the_net(host, one)
     words = "site.deploy", str(one), "--source", shlex.quote(source)
-    with host.about(one):
-        steps(c, site.tree, *(TAKEN_OVER if host.facts.files[one.served].kind == "d" else ()))
-    id_ = release.new_id(host.facts, one)
-    with host.step("site.deploy"), release.again(host, *words):
-        release.begin(host, one, id_)
-        host.flush()
-        if not host.dry:
-            host.note(release.bring(host, one, id_, what))
-    with host.step("site.deploy"), release.again(host, *words):
-        release.finish(host, one, id_, what)
-        release.serve(host, one, id_, php.version(host), f"{host.visit.who}  {what.origin}", back=True)
-    with host.step("site.deploy"), release.again(host, *words):
-        release.keep(host, one)
-        for line in one.deploy.after:
-            release.command(host, one, id_, what, line)
+    with _spread(host, one, " ".join(words)) as others:
+        with host.about(one):
+            steps(c, site.tree, *(TAKEN_OVER if host.facts.files[one.served].kind == "d" else ()))
+        id_ = release.new_id(host.facts, one)
+        with host.step("site.deploy"), release.again(host, *words):
+            release.begin(host, one, id_)
+            host.flush()
+            if not host.dry:
+                host.note(release.bring(host, one, id_, what))
+        with host.step("site.deploy"), release.again(host, *words):
+            release.finish(host, one, id_, what)
+            if others:
+                host.flush()
+                others.fetch(id_)
+            for line in one.deploy.before:
+                others.command(id_, what, line)
+            _serve(host, one, others, id_, f"{host.visit.who}  {what.origin}", back=True)
+        with host.step("site.deploy"), release.again(host, *words):
+            release.keep(host, one)
+            for line in one.deploy.after:
+                others.command(id_, what, line)
+        others.tell_lost()
+
+
+def _spread(host: Host, one: Site, words: str) -> Spread:
+    """The other hosts that a release concerns.  Raises Refusal for a site that serves nobody or is elsewhere."""
+    release.files_here(host, one, words)
+    if makes_pages(host):
+        on_the_net(host, one)
+    elif one.owner not in host.facts.users:
+        raise Refusal(Problem(f"{one} is not on {host.name} yet", next=f"fab -H {host.name} site.apply {one}"))
+    others = Spread(host, one)
+    others.gather()
+    return others
+
+
+def _serve(host: Host, one: Site, others: Spread, id_: str, origin: str, back: bool) -> None:
+    """The switch, here and wherever it is shown; when a page fails anywhere, `back` on all of them."""
+    former = release.serving(host.facts, one)
+    if makes_pages(host):
+        release.serve(host, one, id_, php.version(host), origin, back=back)
+    else:
+        release.turn(host, one, id_)
+    if not others:
+        return
+    host.flush()
+    try:
+        others.show(id_)
+    except StepFailed as error:
+        if back and former and former != id_:
+            release.turn_back(host, one, id_, former)
+            if makes_pages(host):
+                release.serve(host, one, former, php.version(host), "", back=False)
+                host.flush()
+            others.show(former, ask=False)
+            error.details += f": {former} serves again"
+        raise
+    if origin and not makes_pages(host):
+        release.note(host, one, id_, origin)
 
 
 @flow(
@@ -180,22 +225,15 @@ def rollback(c, domain, to="", json=False):  # noqa: ARG001
     """On call: let a former release serve again.  What it keeps in shared/ and in its database stays as it is now."""
     host = Host.of(c)
     one = host.site(domain)
-    _on_the_net(host, one)
-    id_ = release.target(host.facts, one, to)
-    with host.step("site.rollback"), release.again(host, "logs", str(one)):
-        if id_ == release.serving(host.facts, one):
-            host.note(f"{id_} serves already")
-        else:
-            release.serve(host, one, id_, php.version(host), "", back=False)
-
-
-def _on_the_net(host: Host, one: Site) -> None:
-    """Raises Refusal for a site that serves nobody: there is no visitor who could prove a release."""
-    state = apache.state(host.facts, one)
-    if state == "suspended":
-        raise Refusal(Problem(f"{one} is suspended on {host.name}", next=f"fab -H {host.name} site.resume {one}"))
-    if state != "served":
-        raise Refusal(Problem(f"{one} is not on {host.name} yet", next=f"fab -H {host.name} site.apply {one}"))
+    with _spread(host, one, f"site.rollback {one}" + (f" --to {to}" if to else "")) as others:
+        id_ = release.target(host.facts, one, to)
+        with host.step("site.rollback"), release.again(host, "logs", str(one)):
+            if id_ == release.serving(host.facts, one):
+                host.note(f"{id_} serves already")
+            else:
+                others.fetch(id_)
+                _serve(host, one, others, id_, "", back=False)
+        others.tell_lost()
 
 
 # ---------------------------------------------------------------------- it rests
@@ -213,7 +251,7 @@ def suspend(c, domain):
     host = Host.of(c)
     one = _any_site(host, domain)
     if _makes(host, one) and apache.state(host.facts, one) not in ("served", "suspended"):
-        _on_the_net(host, one)
+        on_the_net(host, one)
     _at_the_doors(host, one, _rest, "visitors still get it")
 
 
@@ -289,7 +327,7 @@ def _on_again(host: Host, one: Site) -> None:
         with host.step("site.resume"), host.about(one):
             apache.on(host, one)
     else:
-        _on_the_net(host, one)
+        on_the_net(host, one)
     steps(host.visit.connection, apache.start)
 
 
@@ -334,15 +372,21 @@ def remove(c, domain, yes=False):
     _unserved(c, host, one)
     with host.step("site.remove"):
         host.run(f"archive {one.root}", ARCHIVE, one.root, one.owner, one.domain, f"{name}.tar.gz")
-        database.archive(host, one, f"{name}.sql.gz")
+        if makes_pages(host):
+            database.archive(host, one, f"{name}.sql.gz")
         host.note(f"all that it had: {name}.tar.gz")
     with host.step("site.remove"):
-        database.drop(host, one)
+        if makes_pages(host):
+            database.drop(host, one)
         host.run(f"remove {one.root} and its user", FORGET, one.root, one.owner, one.domain)
 
 
 def _unserved(c: Any, host: Host, one: Site) -> None:
     """Its names, its vhost, its pool and its passwords go; no other site's file is touched."""
+    if "shared" in host.fleet.roles(host.name):
+        steps(c, *files.STEPS)
+    if not makes_pages(host):
+        return
     pool = f"{php.FPM.format(php=php.version(host))}/pool.d/{one}.conf"
     passwords = f"{php.SECRETS}/{one.owner}", f"{php.POOL_SECRETS}/{one.owner}.conf"
     with host.about():
@@ -378,8 +422,9 @@ def leftovers(facts: Facts, sites: tuple[Site, ...]) -> tuple[Site, ...]:
 class Row:
     """One site of a host.
 
-    state: `served`, `suspended`, `new` (in sites/, not applied yet), `gone` (on the host, and in no file of sites/);
-    release: the ID of the one that serves; loosened: PHP settings that are looser than the default.
+    state: `served`, `suspended`, `new` (in sites/, not applied yet), `gone` (on the host, and in no file of sites/),
+    `files` (on a host that has its files and makes no pages); release: the ID of the one that serves, where its files
+    are; loosened: PHP settings that are looser than the default.
     """
 
     domain: str
@@ -426,6 +471,8 @@ def show(c, json=False):
 
 def _state(host: Host, facts: Facts, one: Site) -> str:
     """What the host makes of a site; an edge that does not make its pages leads visitors to them, unless it rests."""
+    if not _makes(host, one) and one.served in facts.files:
+        return "files"
     if _makes(host, one) or "edge" not in host.fleet.roles(host.name):
         return apache.state(facts, one)
     return "suspended" if f"{SUSPENDED}/{one}" in facts.files else "served"

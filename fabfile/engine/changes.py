@@ -33,18 +33,19 @@ class Install:
 
 @dataclass(frozen=True, slots=True)
 class AddUser:
-    """A system user with a group of its own."""
+    """A system user with a group of its own; both have the number `uid`, or one that the host gives."""
 
     name: str
     home: str
     shell: str
+    uid: int | None = None
 
     @property
     def summary(self) -> str:
         return f"user {self.name}"
 
     def predict(self, facts: Facts) -> None:
-        facts.users[self.name] = User(self.name, -1, -1, self.home, self.shell)
+        facts.users[self.name] = User(self.name, self.uid or -1, self.uid or -1, self.home, self.shell)
         facts.groups.setdefault(self.name, ())
 
 
@@ -221,9 +222,11 @@ def for_packages(facts: Facts, names: Iterable[str]) -> tuple[Change, ...]:
     return (Install(missing),) if missing else ()
 
 
-def for_user(facts: Facts, name: str, home: str, shell: str, groups: Iterable[str] = ()) -> tuple[Change, ...]:
+def for_user(
+    facts: Facts, name: str, home: str, shell: str, groups: Iterable[str] = (), uid: int | None = None
+) -> tuple[Change, ...]:
     """The user, when it is missing; its memberships, when one is."""
-    new: tuple[Change, ...] = () if name in facts.users else (AddUser(name, home, shell),)
+    new: tuple[Change, ...] = () if name in facts.users else (AddUser(name, home, shell, uid),)
     return new + tuple(JoinGroup(name, group) for group in groups if name not in facts.groups.get(group, ()))
 
 

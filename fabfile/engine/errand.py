@@ -133,6 +133,10 @@ class Errand(Known):
         """What is known of the host is old: the next question takes another look."""
         self._facts = None
 
+    def at(self, what: str) -> None:
+        """What is being done now, for who waits for it."""
+        self._busy(what)
+
     def note(self, text: str) -> None:
         """Something the operator should read behind the step's line."""
         self._notes.append(text)

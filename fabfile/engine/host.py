@@ -95,10 +95,15 @@ class Host(Errand):
         self._wish(changes.for_packages(facts, names), f"{names[0]} {facts.packages.get(names[0], '')} is installed")
 
     def user(
-        self, name: str, home: str = "/nonexistent", shell: str = "/usr/sbin/nologin", groups: Iterable[str] = ()
+        self,
+        name: str,
+        home: str = "/nonexistent",
+        shell: str = "/usr/sbin/nologin",
+        groups: Iterable[str] = (),
+        uid: int | None = None,
     ) -> None:
-        """A system user with a group of its own, and a member of `groups`."""
-        self._wish(changes.for_user(self.facts, name, home, shell, groups), f"user {name} exists")
+        """A system user with a group of its own, and a member of `groups`; a new one gets the number `uid`."""
+        self._wish(changes.for_user(self.facts, name, home, shell, groups, uid), f"user {name} exists")
 
     def directory(self, path: str, mode: int = 0o755, owner: str = "root", group: str = "root") -> None:
         """A directory with this mode and owner."""
@@ -184,6 +189,14 @@ class Host(Errand):
         `say TEXT` and `progress COMMAND` show the operator how far it is.
         """
         self._wish(changes.for_run(self.facts, label, script, args, name, on), f"{name} is up to date")
+
+    def at_once(self, label: str, script_text: str, *args: str) -> None:
+        """The same without a step: what this host does in a run that another one has, while its own lock is held.
+
+        Raises StepFailed with the last words of what failed.
+        """
+        assert self.facts
+        self._send(script.apply((changes.Run(label, script_text, args),), self.facts), anyway=True)
 
     def access(self, label: str, apply: str, revert: str, *args: str, seconds: int = 60) -> None:
         """Change how one gets in: the host takes it back after `seconds` unless a new SSH connection proves it.

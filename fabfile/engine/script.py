@@ -193,9 +193,9 @@ def _segment(box: Box, number: str, changes: list[Change], facts: Facts) -> None
     """Users, then directories, then files (all judged before the first is placed), then the sites' own directories."""
     for change in changes:
         match change:
-            case AddUser(name, home, shell):
+            case AddUser(name, home, shell, uid):
                 box.add("op", change.summary)
-                box.add("add_user", name, home, shell)
+                box.add("add_user", name, home, shell, *([str(uid)] if uid else []))
     for change in changes:
         match change:
             case JoinGroup(user, group):

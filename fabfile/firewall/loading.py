@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from ..engine import Guarded, Host, Unit
 from ..engine.remote import way_in
-from ..model.ways import SSH, STATIC, VARNISH, WORLD, ways_to
+from ..model.ways import SSH, STATIC, SYNC, VARNISH, WORLD, ways_to
 from .rules import FRONT, JUMPS, NOW, RULES, TOOLS, chain, holds, inner, outer, passing, table
 
 Rules = dict[int, dict[str, list[str]]]
@@ -52,6 +52,9 @@ def wanted(host: Host, operators: Iterable[str] | None = None) -> Rules:
     behind += [(str(one.address), STATIC) for one in fleet.statics_behind(host.name) if one.name != host.name]
     own = [way.port for way in ways_to(fleet, host.name) if way.port in (VARNISH, STATIC)]
     front = FRONT[fleet.edge.server]
+    keeper = fleet.one("files")
+    follows = keeper and not fleet.keeps_files(host.name) and fleet.files.mount == "sync"
+    roots = [(str(keeper.address), SYNC)] if keeper and follows else []
     rules = {}
     for family, live in ((4, facts.rules4), (6, facts.rules6)):
         rules[family] = {
@@ -59,8 +62,8 @@ def wanted(host: Host, operators: Iterable[str] | None = None) -> Rules:
             "GATEHOUSE": chain(family, facts.ssh_ports, operators, fleet.open, open_to, bastions),
             "GATEHOUSE-INNER": inner(facts.users, roles, front),
         }
-        if behind or own:
-            rules[family]["GATEHOUSE-OUTER"] = outer(family, facts.users, behind, sorted({*own}), front)
+        if behind or own or roots:
+            rules[family]["GATEHOUSE-OUTER"] = outer(family, facts.users, behind, sorted({*own}), front, roots)
     return rules
 
 

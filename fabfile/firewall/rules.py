@@ -115,15 +115,25 @@ def inner(
 
 
 def outer(
-    family: int, users: Mapping[str, User], behind: Iterable[Opening], own: Iterable[int], front: str = FRONT["haproxy"]
+    family: int,
+    users: Mapping[str, User],
+    behind: Iterable[Opening],
+    own: Iterable[int],
+    front: str = FRONT["haproxy"],
+    roots: Iterable[Opening] = (),
 ) -> list[str]:
     """The same between hosts: who may speak to what lies behind an edge, and whose is the one that answers here.
 
     What lies behind an edge believes whom it names as its visitor (PROXY protocol), and lets in every program there:
     without these rules a site's own program on that edge could name anybody.  `behind` are such places; none before
     `front`, the edge's server, has its user.  `own` are the ports at which edges come to us.
+    `roots` are places that let in this host for its root alone: what answers there cannot tell its sites apart.
     """
-    rules = []
+    rules = [
+        f"-d {network} -p tcp -m tcp --dport {port} -m owner ! --uid-owner 0 -j REJECT --reject-with tcp-reset"
+        for address, port in roots
+        for network in of_family(family, [address])
+    ]
     for address, port in behind if front in users else ():
         for network in of_family(family, [address]):
             there = f"-d {network} -p tcp -m tcp --dport {port}"

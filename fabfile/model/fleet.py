@@ -284,8 +284,13 @@ class Fleet(BaseModel):
         raise Refusal(Problem(f"there is no host {host}; {hint}", self._file, key="hosts", example=f"{host}: {{}}"))
 
     def roles(self, host: str) -> frozenset[str]:
-        """What `host` does: its roles, and for one that makes pages (`web`) all that no other host does for it."""
+        """What `host` does: its roles, and for one that makes pages (`web`) all that no other host does for it.
+
+        `shared` is said of hosts that have the sites' files for others, or from another.
+        """
         own: frozenset[str] = frozenset(self.machine(host).roles)
+        if host in {machine.name for machine in (*self.having("files"), *self.readers)}:
+            own |= {"shared"}
         if not self.machine(host).serves:
             return own
         return own | {"web"} | {role for role in ELSEWHERE if not self.having(role)}
@@ -297,6 +302,19 @@ class Fleet(BaseModel):
     def one(self, role: str) -> Machine | None:
         """The machine with this role, of which a fleet has one at most; None: whoever needs it does it itself."""
         return next(iter(self.having(role)), None)
+
+    @property
+    def readers(self) -> tuple[Machine, ...]:
+        """The machines that have the sites' files from the one with the role files; none where each has its own."""
+        keeper = self.one("files")
+        if keeper is None:
+            return ()
+        readers = (machine for machine in self.hosts.values() if machine.serves or "static" in machine.roles)
+        return tuple(machine for machine in readers if machine is not keeper)
+
+    def keeps_files(self, host: str) -> bool:
+        """Whether the sites' files on `host` are its own: those of the files host, or of one in a fleet without."""
+        return host not in {reader.name for reader in self.readers}
 
     @property
     def edges(self) -> tuple[Machine, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from . import explain, names, wiring
 from .document import Document, KeyPath, read
 from .fleet import Fleet
+from .owners import UIDS
 from .refusal import Problem, Refusal, quoted, shown_path, there
 from .site import Site
 
@@ -58,6 +59,8 @@ def load_fleet(file: Path, cwd: Path | None = None) -> Fleet:
         problems += sorted(wiring.problems(fleet, document), key=lambda problem: problem.line or 0)
         for entry in entries:
             problems += wiring.site_problems(fleet, entry.site, entry.document)
+        if fleet.one("files"):
+            problems += _shared_numbers(entries)
     if problems or fleet is None:
         raise Refusal(problems)
     return fleet.model_copy(update={"sites": directory}).with_sites((entry.site for entry in entries), file)
@@ -182,3 +185,14 @@ def _shared_owners(entries: Iterable[Entry]) -> Iterator[Problem]:
         if other is not entry:
             message = f"{entry.site.owner} is already {_place(other, ('owner',))}; leave the key out for one of its own"
             yield entry.document.says(("owner",), message)
+
+
+def _shared_numbers(entries: Sequence[Entry]) -> Iterator[Problem]:
+    """Where files are seen from several hosts, whose they are is a number: two sites with one would be one."""
+    taken: dict[int, Entry] = {}
+    for entry in entries:
+        other = taken.setdefault(entry.site.uid, entry)
+        if other is not entry:
+            free = next(uid for uid in UIDS if uid not in {each.site.uid for each in entries})
+            message = f"{entry.site.uid} is already the number of {other.site.owner}, the user of {other.site.both}"
+            yield entry.document.says(("uid",), message, f"uid: {free}")

@@ -14,6 +14,9 @@ import re
 
 from .refusal import Wrong, quoted
 
+UIDS = range(200_000, 500_000)
+"""Numbers of sites' users in a fleet: above people's (login.defs), below those of containers (UIDS-GIDS.md)."""
+
 OWNER_MAX = 32  # useradd(8): user names are at most 32 characters; MariaDB's accounts as well
 _OWNER = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -45,6 +48,11 @@ def owner_of(domain: str) -> str:
     digits = f"{int.from_bytes(hashlib.sha256(domain.encode()).digest()[:8], 'big') % 10**10:010d}"
     head = slug if slug[0].isalpha() and not is_reserved(slug) else "s" + slug
     return f"{head[: OWNER_MAX - 11].rstrip('-')}-{digits}"
+
+
+def uid_of(owner: str) -> int:
+    """The number of the user `owner` where several hosts must have the same one (NFS knows users by number alone)."""
+    return UIDS[int.from_bytes(hashlib.sha256(owner.encode()).digest()[:8], "big") % len(UIDS)]
 
 
 def owner(text: str) -> str:

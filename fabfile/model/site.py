@@ -209,6 +209,14 @@ class Site(BaseModel):
         description="a user name, or no such key",
         examples=["example-com"],
     )
+    uid: int = Field(
+        default_factory=lambda data: owners.uid_of(data["owner"]),
+        ge=owners.UIDS.start,
+        le=owners.UIDS.stop - 1,
+        title="the user's number on every host of a fleet with a files host; derived from the owner",
+        description=f"a whole number from {owners.UIDS.start} to {owners.UIDS.stop - 1}, or no such key",
+        examples=[owners.UIDS.start],
+    )
     php: Annotated[Php | None, BeforeValidator(_php)] = Field(
         default=Php(),
         title="the site's PHP pool; false for a site without PHP",

@@ -52,9 +52,8 @@ def ways_to(fleet: Fleet, host: str) -> tuple[Way, ...]:
     if "cache" in own:
         found += [Way(host, REDIS, web, fleet.cache.server) for web in webs]
     if "files" in own:
-        readers = {*webs, *(static.name for static in fleet.having("static") if static.name != host)}
         port, what = (NFS, "nfs") if fleet.files.mount == "nfs" else (SYNC, "rsync")
-        found += [Way(host, port, reader, what) for reader in readers]
+        found += [Way(host, port, reader.name, what) for reader in fleet.readers]
     return tuple(sorted(found))
 
 

@@ -26,6 +26,7 @@ def site_problems(fleet: Fleet, site: Site, document: Document) -> Iterator[Prob
     if fleet.hosts:
         yield from _unlisted(fleet, site, document)
         yield from _scattered(fleet, site, document)
+        yield from _forked(fleet, site, document)
 
 
 def _strangers(fleet: Fleet, document: Document) -> Iterator[Problem]:
@@ -158,6 +159,17 @@ def _scattered(fleet: Fleet, site: Site, document: Document) -> Iterator[Problem
     if site.database and len(hosts) > 1 and not fleet.one("database"):
         message = f"a database lies on the site's own host, and this site is on {' and '.join(hosts)}: name one"
         yield document.says(("database",), message, f"hosts: [{hosts[0]}]")
+
+
+def _forked(fleet: Fleet, site: Site, document: Document) -> Iterator[Problem]:
+    """What outlives releases is written where PHP runs: on two hosts with a tree each, it would be two."""
+    hosts = [web.name for web in fleet.webs_of(site)]
+    if site.deploy.shared and len(hosts) > 1 and fleet.one("files") and fleet.files.mount == "sync":
+        message = (
+            f"with files: {{mount: sync}} each host has a tree of its own, and this site, on {' and '.join(hosts)}, "
+            "would have shared/ twice: let fleet.yml say files: {mount: nfs}, or name one host here"
+        )
+        yield document.says(("deploy", "shared"), message, f"hosts: [{hosts[0]}]")
 
 
 def _near(host: str, fleet: Fleet) -> str:

@@ -37,9 +37,16 @@ APP = "_app"
 """Where an application lies in a release: no host name can be called so."""
 
 
+WORDS = {"serve": ("words", "switch", "hear"), "turn": ("switch",), "note": ("switch",), "show": ("words", "hear")}
+"""What a piece of shell is written in; of most others, it is `words` alone."""
+
+
+HERE = Path(__file__).parent
+
+
 def shell(name: str) -> str:
     """A piece of shell of this package, after the words that it is written in."""
-    return "".join((Path(__file__).parent / f"{each}.sh").read_text() for each in ("words", name))
+    return "".join((HERE / f"{each}.sh").read_text() for each in (*WORDS.get(name, ("words",)), name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,9 @@ class Release:
 def releases(c, site, json=False):
     """On call: a site's releases, newest first: which one serves, who brought each, and from where."""
     host = Host.of(c)
-    found = read(host.ask(shell("list"), host.site(site).root))
+    one = host.site(site)
+    files_here(host, one, f"site.releases {one}")
+    found = read(host.ask(shell("list"), one.root))
     if json:
         print(json_.dumps([asdict(each) for each in found], indent=2))
         return
@@ -66,6 +75,13 @@ def releases(c, site, json=False):
         console.print(f"{each.id}  {'serves' if each.serves else '      '}  {each.source}", markup=False)
     if not found:
         console.print(f"none yet: fab -H {host.name} site.deploy {site} --source DIR")
+
+
+def files_here(host: Host, site: Site, words: str) -> None:
+    """Raises Refusal on a host that has the site's files from another one, where `words` are what to type."""
+    if not host.fleet.keeps_files(host.name):
+        keeper = host.fleet.one("files")
+        raise Refusal(Wrong(f"the files of {site} are on {keeper}", next=f"fab -H {keeper} {words}"))
 
 
 def read(answer: str) -> list[Release]:
@@ -139,9 +155,9 @@ def known(facts: Facts, site: Site) -> list[str]:
 
 
 def serving(facts: Facts, site: Site) -> str:
-    """The ID of the release that serves; nothing where public_html is still a directory, or is not there."""
+    """The ID of the release that serves; nothing where public_html is a directory, on another host, or not there."""
     now = facts.files.get(site.served)
-    return now.target.removeprefix("releases/") if now and now.kind == "l" else ""
+    return now.target.removeprefix("releases/") if now and now.target.startswith("releases/") else ""
 
 
 def new_id(facts: Facts, site: Site) -> str:
@@ -187,21 +203,19 @@ def bring(host: Host, site: Site, id_: str, what: Source) -> str:
 
 
 def finish(host: Host, site: Site, id_: str, what: Source) -> None:
-    """What surrounds them, and the site's own commands."""
+    """What surrounds them."""
     deploy = site.deploy
     host.run(
         f"releases/{id_} is furnished",
         shell("finish"),
         *(site.root, site.owner, id_, what.app, deploy.docroot, *site.rooms, "--", *deploy.shared),
     )
-    for line in deploy.before:
-        command(host, site, id_, what, line)
 
 
-def command(host: Host, site: Site, id_: str, what: Source, line: str) -> None:
-    """One line of the site's YAML, as its user, within its limits."""
+def command(site: Site, id_: str, what: Source, line: str) -> tuple[str, ...]:
+    """One line of the site's YAML, as its user, within its limits: its label, the shell for it, and its words."""
     limits = str(site.deploy.timeout), str(memory(site))
-    host.run(f"$ {line}", shell("command"), site.owner, site.root, id_, what.app, *limits, line)
+    return f"$ {line}", shell("command"), site.owner, site.root, id_, what.app, *limits, line
 
 
 def memory(site: Site) -> int:
@@ -211,17 +225,41 @@ def memory(site: Site) -> int:
 
 def serve(host: Host, site: Site, id_: str, php: str, origin: str, back: bool) -> None:
     """One rename; workers, Varnish and a visitor hear of it; the former release comes `back` when the page fails."""
-    patience = (site.php.timeout if site.php else 30) + 5
-    names = [name.replace(".", "[.]") for name in site.names]
-    patterns = ["|".join(names[at : at + 25]) for at in range(0, len(names), 25)]
     # An edge with several web servers behind it might ask another one than this.
     alone = "edge" in host.fleet.roles(host.name) and not balanced(host)
     host.run(
         f"releases/{id_} serves",
         shell("serve"),
         *(site.root, site.owner, id_, php if site.php else "", site.domain, site.deploy.smoke, str(site.deploy.expect)),
-        *(str(patience), origin, "back" if back else "", "haproxy" if alone else "apache", *patterns),
+        *(patience(site), origin, "back" if back else "", "haproxy" if alone else "apache", *patterns(site)),
     )
+
+
+def turn(host: Host, site: Site, id_: str) -> None:
+    """The switch alone, where other hosts show what serves (see spread)."""
+    host.run(f"releases/{id_} is what serves", shell("turn"), site.root, id_)
+
+
+def turn_back(host: Host, site: Site, id_: str, former: str) -> None:
+    """The former release again, at once and whatever else was meant to stop; `id_` is none to return to."""
+    host.at_once(f"releases/{former} serves again", shell("turn"), site.root, former)
+    host.at_once(f"releases/{id_} is forgotten", shell("forget"), site.root, id_)
+
+
+def note(host: Host, site: Site, id_: str, origin: str) -> None:
+    """It serves well: it may be returned to."""
+    host.run(f"releases/{id_} is noted", shell("note"), site.root, id_, origin)
+
+
+def patience(site: Site) -> str:
+    """Seconds in which whatever a former release is at has ended."""
+    return str((site.php.timeout if site.php else 30) + 5)
+
+
+def patterns(site: Site) -> list[str]:
+    """The site's names as regular expressions, each short enough for a line of Varnish's."""
+    names = [name.replace(".", "[.]") for name in site.names]
+    return ["|".join(names[at : at + 25]) for at in range(0, len(names), 25)]
 
 
 def keep(host: Host, site: Site) -> None:

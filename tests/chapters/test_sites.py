@@ -12,6 +12,7 @@ from fabfile import apache, haproxy, newsite, sites
 from fabfile.engine import Guarded
 from fabfile.engine.facts import User
 from fabfile.model import Fleet, Refusal, find_fleet, load_sites
+from fabfile.release.spread import on_the_net
 
 from .recording import Recorded, a_file, contents
 from .recording import site as a_site
@@ -63,12 +64,12 @@ def test_a_file_that_is_there_and_a_name_that_is_taken_are_refused(tmp_path: Pat
 def test_only_a_site_that_serves_can_get_a_release(monkeypatch: pytest.MonkeyPatch) -> None:
     conf = f"{apache.VHOSTS}/example.com.conf"
 
-    sites._on_the_net(Recorded(monkeypatch, SITE, files={conf: a_file()}), SITE)
+    on_the_net(Recorded(monkeypatch, SITE, files={conf: a_file()}), SITE)
     with pytest.raises(Refusal, match="is suspended on vps") as refused:
-        sites._on_the_net(Recorded(monkeypatch, SITE, files={conf + ".off": a_file()}), SITE)
+        on_the_net(Recorded(monkeypatch, SITE, files={conf + ".off": a_file()}), SITE)
     assert "fab -H vps site.resume example.com" in str(refused.value)
     with pytest.raises(Refusal, match="is not on vps yet") as refused:
-        sites._on_the_net(Recorded(monkeypatch, SITE), SITE)
+        on_the_net(Recorded(monkeypatch, SITE), SITE)
     assert "fab -H vps site.apply example.com" in str(refused.value)
 
 

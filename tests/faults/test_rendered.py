@@ -78,6 +78,7 @@ KEYS: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("subdomains",): some("www", "shop", "a.b", "x--1", "m\u00fcn"),
     ("aliases",): some("example.org", "www.example.org", "b.test", "\u043f\u0440\u0435\u0437\u0438.\u0440\u0444"),
     ("owner",): near("shop", "a-b", "x" * 32),
+    ("uid",): st.sampled_from((200_000, 254_280, 499_999, 0, 33, -1, 10**9)),
     ("hosts",): some("vps", "web-1.example.com"),
     ("database",): st.booleans(),
     ("php", "version"): near("8.4").filter(lambda text: text == "8.4" or not re.fullmatch(r"\d\.\d+", text)),
@@ -335,7 +336,7 @@ READERS = (
 # ---------------------------------------------------------------------------------------------- the second wall
 
 # Of the others only numbers and yes or no are written, or what was looked up by them.
-NOT_WRITTEN = {"file_uploads", "allow_url_fopen", "hosts", "database", "version", "functions", "timeout"}
+NOT_WRITTEN = {"uid", "file_uploads", "allow_url_fopen", "hosts", "database", "version", "functions", "timeout"}
 LEAVES = [path for path in KEYS if path[-1] not in NOT_WRITTEN and path[0] != "deploy"]
 
 
@@ -476,6 +477,13 @@ def test_f40_every_template_renders_and_none_asks_for_what_is_not_there(
         for server in ("nginx", "lighttpd"):
             all_roles = {"address": "10.0.0.1", "roles": ("edge", "web", "static")}
             fleet = Fleet.model_validate({"hosts": {"vps": all_roles}, "static": {"server": server}})
+            written(SPECIMEN, NEIGHBOUR, release=release, packages=packages, fleet=fleet)
+        for roles, files in (("files", {}), ("files", {"server": "ganesha"}), ("files", {"mount": "sync"}),
+                             ("app", {}), ("app", {"mount": "sync"})):  # fmt: skip
+            other = "app" if roles == "files" else "files"
+            hosts = {"vps": {"address": "10.0.0.1", "roles": (roles,)},
+                     "other": {"address": "10.0.0.2", "roles": ("edge", other)}}  # fmt: skip
+            fleet = Fleet.model_validate({"hosts": hosts, "files": files})
             written(SPECIMEN, NEIGHBOUR, release=release, packages=packages, fleet=fleet)
         chapter.pages(SPECIMEN)
 

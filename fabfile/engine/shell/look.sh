@@ -14,8 +14,8 @@ entry='%y\t%m\t%u\t%g\t%s\t%T@\t%l\t%p\0'
 find /etc /usr/local -xdev -path /etc/.git -prune -o -path /etc/ssl/certs -prune -o -type f -size -2048k -print0 |
     xargs -0r sha256sum -z > digests &
 {
-    block units systemctl list-units --all --plain --no-legend --no-pager --type=service,timer,socket
-    block unit-files systemctl list-unit-files --plain --no-legend --no-pager --type=service,timer,socket
+    block units systemctl list-units --all --plain --no-legend --no-pager --type=service,timer,socket,automount
+    block unit-files systemctl list-unit-files --plain --no-legend --no-pager --type=service,timer,socket,automount
 } > units &
 {
     block rules4 iptables-save -t filter

@@ -91,10 +91,12 @@ finish() {
 }
 interrupted() { [ -n "$(dpkg --audit)" ] || ls /var/lib/dpkg/updates/[0-9]*; }
 
-# add_user NAME HOME SHELL: a system user with its own group, which may be left over from a user that was deleted.
+# add_user NAME HOME SHELL [NUMBER]: a system user with its own group, which may be left over from a user that was deleted.
 add_user() {
+    if [ -n "${4-}" ] && ! getent group "$1"; then groupadd --system --gid "$4" "$1"; fi
     if getent group "$1"; then own=--gid=$1; else own=--user-group; fi
-    useradd --system "$own" --no-create-home --home-dir "$2" --shell "$3" "$1"
+    [ -z "${4-}" ] || groupmod --gid "$4" "$1"
+    useradd --system ${4:+--uid="$4"} "$own" --no-create-home --home-dir "$2" --shell "$3" "$1"
 }
 
 # packages NAME...: installed without what they merely recommend; a host that never fetched its lists does so first.
