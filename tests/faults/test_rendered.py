@@ -484,7 +484,8 @@ def test_f40_every_template_renders_and_none_asks_for_what_is_not_there(
             hosts = {"vps": {"address": "10.0.0.1", "roles": (roles,)},
                      "other": {"address": "10.0.0.2", "roles": ("edge", other)}}  # fmt: skip
             fleet = Fleet.model_validate({"hosts": hosts, "files": files})
-            written(SPECIMEN, NEIGHBOUR, release=release, packages=packages, fleet=fleet)
+            known = {"release": release, "packages": packages, "client": "10.0.0.2"}
+            written(SPECIMEN, NEIGHBOUR, fleet=fleet, **known)
         chapter.pages(SPECIMEN)
 
     assert asked | PARTS == set(templates())
