@@ -6,6 +6,7 @@ from invoke import Collection
 
 from . import (
     apache,
+    cache,
     cert,
     credentials,
     database,
@@ -57,6 +58,7 @@ ns = Collection(
             site,
             files,
             database,
+            cache,
             php,
             apache,
             fail2ban,

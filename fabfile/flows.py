@@ -8,6 +8,7 @@ from invoke import Exit
 
 from . import (
     apache,
+    cache,
     cert,
     credentials,
     database,
@@ -42,6 +43,7 @@ CHAPTERS = (
     ("static", static.STEPS),
     ("web", (site.logs,)),
     ("database", database.STEPS),
+    ("cache web", cache.STEPS),
     ("web", php.STEPS),
     ("web", apache.STEPS),
     ("edge web", (firewall.layers,)),

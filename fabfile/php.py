@@ -1,8 +1,6 @@
-"""PHP-FPM: a pool a site, each its own user; sessions in memory, each site its own.  (T1 PHP-FPM; T2 steps 3 and 6)"""
+"""PHP-FPM: a pool a site, each its own user.  (T1 PHP-FPM; T2 steps 3 and 6)"""
 
 from __future__ import annotations
-
-import re
 
 from .engine import Host, task
 from .model import Php, Problem, Refusal, Site
@@ -18,37 +16,7 @@ WITH_DATABASE = ("gd", "mysql")
 FPM = "/etc/php/{php}/fpm"
 UNIT = "/etc/systemd/system/php{php}-fpm.service.d/gatehouse.conf"
 POOL_SECRETS = "/etc/gatehouse/secrets/php"
-
-SESSIONS = "/etc/gatehouse/sessions"
-SECRETS = "/etc/gatehouse/secrets/sessions"
-KEEPER = "gatehouse"
-"""Redis's user that may load the roster; a name that no site's owner can have."""
-SOCKET = "/run/redis/gatehouse.sock"
-REDIS = f"{SESSIONS}/redis.conf"
-ROSTER = f"{SESSIONS}/users.acl"
-REDIS_UNIT = "/etc/systemd/system/redis-server.service.d/gatehouse.conf"
-COMMANDS = "+get +setex +del +exists +expire"
-"""What phpredis sends for sessions without locks; a lock wants EVAL, with which one site could stall all others."""
-
-MAKE_SECRETS = """
-secrets=$1 includes=$2 socket=$3 keeper=$4
-shift 4
-umask 077
-for owner do
-    secret=$secrets/$owner
-    if [ "$(stat -c %a.%s "$secret" 2> /dev/null)" != 600.64 ]; then
-        od -An -v -tx1 -N32 /dev/urandom | tr -d ' \\n' > "$secret.new"
-        [ "$(wc -c < "$secret.new")" = 64 ] || fail "no randomness for $owner"
-        sync "$secret.new"
-        mv -fT "$secret.new" "$secret"
-    fi
-    [ "$owner" != "$keeper" ] || continue
-    printf 'php_admin_value[session.save_path] = "unix://%s?auth[user]=%s&auth[pass]=%s&prefix=%s:"\\n' \\
-        "$socket" "$owner" "$(cat "$secret")" "$owner" > "$includes/$owner.conf.new"
-    sync "$includes/$owner.conf.new"
-    mv -fT "$includes/$owner.conf.new" "$includes/$owner.conf"
-done
-"""
+"""A file a site that its pool includes: where its sessions are (see cache)."""
 
 READY = """for pool in {fpm}/pool.d/*.conf; do
     socket=$(sed -n 's/^listen = //p' "$pool"); [ -z "$socket" ] || [ -S "$socket" ] || exit 1; done"""
@@ -66,6 +34,8 @@ def install(c):
         return
     php = version(host)
     wanted = EXTENSIONS + (WITH_DATABASE if any(site.database for site in _served(host)) else ())
+    if host.fleet.one("cache") and host.fleet.cache.server == "memcached":
+        wanted += ("memcached",)
     host.packages(f"php{php}-fpm", *(f"php{php}-{name}" for name in wanted))
 
 
@@ -87,52 +57,6 @@ def configure(c, opcache_mb=128):
     workers = max(8, host.facts.memory_mb * 3 // 4 // 64)
     host.template(FPM + "/pool.d/gatehouse.conf", check=check, php=php, workers=workers)
     host.template(UNIT, php=php)
-
-
-@task(
-    help={"memory_mb": "memory for all sessions together, in MB; when it is full, the oldest go"},
-    within={"memory_mb": (1, 1_000_000)},
-)
-def sessions(c, memory_mb=64):
-    """T1 PHP-FPM: sessions in memory, which no other site can read.
-
-    T1 leaves the store open. Here it is Redis on a socket, without a port or a disk; each site has a user in it that
-    reaches its own keys alone. Passwords are made on the host and stay there; the roster holds their digests.
-    """
-    host = Host.of(c)
-    owners = [site.owner for site in _served(host)]
-    if not owners and "redis-server" not in host.facts.packages:
-        return
-    host.directory("/etc/gatehouse/secrets", mode=0o700)
-    host.directory(SECRETS, mode=0o700)
-    host.directory(POOL_SECRETS, mode=0o700)
-    missing = [owner for owner in owners if not (_sound(host, owner) and _pool_secret(owner) in host.facts.files)]
-    if not _sound(host, KEEPER):
-        missing.append(KEEPER)
-    if missing:
-        label = f"make {len(missing)} session passwords"
-        host.run(label, MAKE_SECRETS, SECRETS, POOL_SECRETS, SOCKET, KEEPER, *missing)
-    # Redis's own user, a moment before its package would make it: the roster is its to read from the first start.
-    host.user("redis", home="/var/lib/redis")
-    host.template(REDIS, socket=SOCKET, roster=ROSTER, memory_mb=int(memory_mb))
-    host.template(REDIS_UNIT, conf=REDIS, socket=SOCKET, secret=f"{SECRETS}/{KEEPER}")
-    host.template(
-        ROSTER,
-        mode=0o640,
-        group="redis",
-        keepers=_digests(host, [KEEPER]),
-        owners=_digests(host, owners),
-        commands=COMMANDS,
-    )
-    host.packages("redis-server")
-    keep_sessions(host)
-
-
-def keep_sessions(host: Host) -> None:
-    """Redis runs, with its roster as it stands."""
-    # A roster is loaded with the keeper's password, which Redis has from the one before: a new one is a restart.
-    keeper = f"{SECRETS}/{KEEPER}"
-    host.service("redis-server", reload_on=[ROSTER], restart_on=[REDIS, REDIS_UNIT, keeper], ready=f"test -S {SOCKET}")
 
 
 @task
@@ -165,8 +89,8 @@ def pools(c):
     # Only now, when no pool includes them any more: FPM does not start without a file that one includes.  They last as
     # long as the site's user: a site whose file vanished may come back, by its file or by `undo`.
     homes = (name for name, user in host.facts.users.items() if user.home.startswith("/var/www/"))
-    kept = {KEEPER, *homes, *(site.owner for site in _served(host))}
-    for path in (*host.facts.children(POOL_SECRETS), *host.facts.children(SECRETS)):
+    kept = {*homes, *(site.owner for site in _served(host))}
+    for path in host.facts.children(POOL_SECRETS):
         if path.rpartition("/")[2].removesuffix(".conf") not in kept:
             host.absent(path)
 
@@ -185,13 +109,6 @@ def start(c):
         restart_on=[UNIT.format(php=php)],
         ready=READY.format(fpm=fpm),
     )
-
-
-def opens(host: Host, roster: str) -> bool:
-    """Whether every user in a roster has the password that is on the host now."""
-    return set(re.findall("#([0-9a-f]{64})", roster)) <= {
-        host.facts.files[path].digest for path in host.facts.children(SECRETS)
-    }
 
 
 def _served(host: Host) -> tuple[Site, ...]:
@@ -248,23 +165,4 @@ def _check(php: str) -> str:
     return f"php-fpm{php} -t"
 
 
-def _sound(host: Host, name: str) -> bool:
-    """Whether the password is there, whole, and was never readable by others; else it is made anew."""
-    secret = host.facts.files.get(f"{SECRETS}/{name}")
-    return secret is not None and (secret.mode, secret.size, secret.owner) == (0o600, 64, "root")
-
-
-def _pool_secret(owner: str) -> str:
-    return f"{POOL_SECRETS}/{owner}.conf"
-
-
-def _digests(host: Host, names: list[str]) -> list[tuple[str, str]]:
-    """Each name with its password's SHA-256, which is the digest of the file that holds it and nothing else.
-
-    In a dry run some are not made yet, and are left out.
-    """
-    secrets = ((name, host.facts.files.get(f"{SECRETS}/{name}")) for name in names)
-    return [(name, secret.digest) for name, secret in secrets if secret]
-
-
-STEPS = (install, configure, sessions, pools, start)
+STEPS = (install, configure, pools, start)

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import apache, cert, credentials, database, fail2ban, files, haproxy, php, release, site, varnish
+from . import apache, cache, cert, credentials, database, fail2ban, files, haproxy, php, release, site, varnish
 from .engine import Facts, Guarded, Host, StepFailed, console, flow, query, steps
 from .engine import Problem as Failure
 from .engine.asking import confirmed
@@ -29,6 +29,7 @@ BEHIND = (
     site.users,
     site.tree,
     *database.STEPS,
+    *cache.STEPS,
     *php.STEPS,
     apache.vhosts,
     apache.start,
@@ -388,7 +389,8 @@ def _unserved(c: Any, host: Host, one: Site) -> None:
     if not makes_pages(host):
         return
     pool = f"{php.FPM.format(php=php.version(host))}/pool.d/{one}.conf"
-    passwords = f"{php.SECRETS}/{one.owner}", f"{php.POOL_SECRETS}/{one.owner}.conf"
+    passwords = f"{cache.SECRETS}/{one.owner}", f"{php.POOL_SECRETS}/{one.owner}.conf"
+    gone = *credentials.forgotten(one.owner), *cache.forgotten(one.owner)
     with host.about():
         steps(c, haproxy.hosts)
         with host.step("site.remove"):
@@ -396,10 +398,10 @@ def _unserved(c: Any, host: Host, one: Site) -> None:
                 *(f"{apache.VHOSTS}/{one}.conf{ending}" for ending in ("", ".off", ".gone")), check=apache.CHECK
             )
             host.run(f"{one} has no certificate", UNLIST, one.domain)
-        steps(c, haproxy.start, apache.start, php.sessions, php.pools)
+        steps(c, haproxy.start, apache.start, cache.sessions, php.pools)
         with host.step("site.remove"):
             host.absent(pool, f"{pool}.gone")
-            host.run("its passwords go", 'rm -f -- "$@"', *passwords, *credentials.forgotten(one.owner))
+            host.run("its passwords go", 'rm -f -- "$@"', *passwords, *gone)
         steps(c, php.start)
         _watched(c, host)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import apache, cert, database, fail2ban, haproxy, php, selinux, sshd, system, varnish
+from . import apache, cache, cert, database, fail2ban, haproxy, php, selinux, sshd, system, varnish
 from .engine import Facts, Guarded, Host, console, flow, steps
 from .engine.access import UNIT
 from .engine.asking import agreed
@@ -400,7 +400,7 @@ def _wish(host: Host, plan: Plan, piece: Piece, check: str) -> None:
         host.directory(piece.path, mode=state.mode, owner=state.owner, group=state.group)
     elif state.kind == "l":
         host.link(piece.path, plan.content(state).decode(), check=check)
-    elif piece.path == php.ROSTER and not php.opens(host, plan.content(state).decode()):
+    elif piece.path == cache.ROSTER and not cache.opens(host, plan.content(state).decode()):
         host.note(f"stays: {piece.path}, since passwords of sessions were made anew after it")
     else:
         secret = not state.mode & 0o004 and not piece.path.startswith(OPEN)
@@ -425,8 +425,8 @@ def _load_others(host: Host, paths: set[str]) -> None:
     """What is no service of its own, or has no step that only loads it."""
     if any(path.startswith("/etc/systemd/system/") for path in paths):
         host.run("systemd reads its units", "systemctl daemon-reload")
-    if any(path.startswith((php.SESSIONS, php.REDIS_UNIT)) for path in paths):
-        php.keep_sessions(host)
+    if any(path.startswith((cache.STORE, cache.UNIT)) for path in paths):
+        cache.keep(host)
     if any(path.startswith(database.ROSTER) for path in paths):
         database.take(host)
     if selinux.COMMAND_LINE in paths:

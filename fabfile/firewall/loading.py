@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from ..engine import Guarded, Host, Unit
 from ..engine.remote import way_in
-from ..model.ways import SSH, STATIC, SYNC, VARNISH, WORLD, ways_to
-from .rules import FRONT, JUMPS, NOW, RULES, TOOLS, chain, holds, inner, outer, passing, table
+from ..model.ways import SSH, STATIC, SYNC, VARNISH, WORLD, cache_port, ways_to
+from .rules import FRONT, JUMPS, NOW, RULES, TOOLS, apart, chain, holds, inner, outer, passing, table
 
 Rules = dict[int, dict[str, list[str]]]
 """By family, by chain."""
@@ -64,6 +64,10 @@ def wanted(host: Host, operators: Iterable[str] | None = None) -> Rules:
         }
         if behind or own or roots:
             rules[family]["GATEHOUSE-OUTER"] = outer(family, facts.users, behind, sorted({*own}), front, roots)
+        if "web" in roles and (cache := fleet.one("cache")) and fleet.cache.server == "memcached":
+            ports = {site.owner: cache_port(fleet, site) for site in host.sites if site.php}
+            where = "GATEHOUSE-INNER" if cache.name == host.name else "GATEHOUSE-OUTER"
+            rules[family].setdefault(where, []).extend(apart(family, facts.users, str(cache.address), ports))
     return rules
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from ..engine import User
+from ..model.ways import MEMCACHED
 
 Network = IPv4Network | IPv6Network
 Openings = Mapping[str, Sequence[Network]]
@@ -140,6 +141,21 @@ def outer(
             rules += [f"{there} -m owner --uid-owner {uid} -j ACCEPT" for uid in (0, users[front].uid)]
             rules.append(f"{there} -j REJECT --reject-with tcp-reset")
     rules += [f"-p tcp -m tcp --sport {port} -m owner ! --uid-owner 0 -j DROP" for port in own]
+    return rules
+
+
+def apart(family: int, users: Mapping[str, User], address: str, ports: Mapping[str, int]) -> list[str]:
+    """Who may speak to the sites' memcached at `address`: each site's own user to its own port (`ports`, by owner).
+
+    memcached knows nobody by a password, and its host only which host comes.
+    """
+    rules = []
+    for network in of_family(family, [address]):
+        there, all_of_them = f"-d {network} -p tcp -m tcp --dport", f"{MEMCACHED[0]}:{MEMCACHED[-1]}"
+        rules.append(f"{there} {all_of_them} -m owner --uid-owner 0 -j ACCEPT")
+        own = sorted((port, users[owner].uid) for owner, port in ports.items() if owner in users)
+        rules += [f"{there} {port} -m owner --uid-owner {uid} -j ACCEPT" for port, uid in own]
+        rules.append(f"{there} {all_of_them} -j REJECT --reject-with tcp-reset")
     return rules
 
 

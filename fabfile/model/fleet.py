@@ -142,6 +142,12 @@ class Store(BaseModel):
 
     server: Literal["redis", "memcached"] = choice("redis", "memcached", "what keeps sessions and objects in memory")
     memory_mb: int = number(64, 8, 1_000_000, "memory for all of it together, in MB; when it is full, the oldest go")
+    ports: dict[grammars.Owner, Annotated[int, Field(ge=20000, le=29999)]] = Field(
+        default_factory=dict,
+        title="ports of single sites' memcached, by their owners, where two would have the same one",
+        description="ports from 20000 to 29999, by sites' owners",
+        examples=[{"example-com": 20000}],
+    )
 
 
 class Files(BaseModel):

@@ -61,6 +61,7 @@ def load_fleet(file: Path, cwd: Path | None = None) -> Fleet:
             problems += wiring.site_problems(fleet, entry.site, entry.document)
         if fleet.one("files"):
             problems += _shared_numbers(entries)
+        problems += wiring.shared_ports(fleet, [(entry.site, entry.document) for entry in entries])
     if problems or fleet is None:
         raise Refusal(problems)
     return fleet.model_copy(update={"sites": directory}).with_sites((entry.site for entry in entries), file)

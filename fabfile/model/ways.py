@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
 from .fleet import Fleet
+from .site import Site
 
 WORLD = "world"
 """Everybody, as a source."""
@@ -14,6 +16,8 @@ WORLD = "world"
 SSH, HTTP, HTTPS = 22, 80, 443
 VARNISH, STATIC = 8081, 8083
 DATABASE, REDIS, NFS, SYNC = 3306, 6379, 2049, 873
+MEMCACHED = range(20000, 30000)
+"""Where the ports lie of the sites' memcached, one each."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -50,11 +54,30 @@ def ways_to(fleet: Fleet, host: str) -> tuple[Way, ...]:
     if "database" in own:
         found += [Way(host, DATABASE, web, "mariadb") for web in webs]
     if "cache" in own:
-        found += [Way(host, REDIS, web, fleet.cache.server) for web in webs]
+        found += _to_cache(fleet, host)
     if "files" in own:
         port, what = (NFS, "nfs") if fleet.files.mount == "nfs" else (SYNC, "rsync")
         found += [Way(host, port, reader.name, what) for reader in fleet.readers]
     return tuple(sorted(found))
+
+
+def _to_cache(fleet: Fleet, host: str) -> list[Way]:
+    """Redis knows its sites by their passwords; memcached knows nobody, so that a port is for a site's hosts alone."""
+    if fleet.cache.server == "redis":
+        return [Way(host, REDIS, web.name, "redis") for web in fleet.webs if web.name != host]
+    sites = [site for site in fleet.all_sites if site.php]
+    return [
+        Way(host, cache_port(fleet, site), web.name, "memcached")
+        for site in sites
+        for web in fleet.webs_of(site)
+        if web.name != host
+    ]
+
+
+def cache_port(fleet: Fleet, site: Site) -> int:
+    """The port of a site's memcached: fleet.yml's, else by its owner's name, so that it is the same on every host."""
+    digest = hashlib.sha256(site.owner.encode()).digest()
+    return fleet.cache.ports.get(site.owner, MEMCACHED[int.from_bytes(digest[:8]) % len(MEMCACHED)])
 
 
 def listener(local: str) -> tuple[str, int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .document import Document, KeyPath
 from .fleet import ELSEWHERE, INNER, Fleet
 from .refusal import Problem
 from .site import Site
+from .ways import MEMCACHED, cache_port
 
 ADDRESS = "10.0.0.11"
 
@@ -27,6 +28,21 @@ def site_problems(fleet: Fleet, site: Site, document: Document) -> Iterator[Prob
         yield from _unlisted(fleet, site, document)
         yield from _scattered(fleet, site, document)
         yield from _forked(fleet, site, document)
+
+
+def shared_ports(fleet: Fleet, entries: Iterable[tuple[Site, Document]]) -> Iterator[Problem]:
+    """Two sites behind one port of memcached could read each other's sessions."""
+    if not fleet.one("cache") or fleet.cache.server != "memcached":
+        return
+    taken: dict[int, Site] = {}
+    for site, document in entries:
+        port = cache_port(fleet, site)
+        other = taken.setdefault(port, site) if site.php else site
+        if other is not site:
+            free = next(one for one in MEMCACHED if one not in taken)
+            message = f"{site.both} would have port {port} on {fleet.one('cache')}, as {other.both} has"
+            example = f"cache: {{ports: {{{site.owner}: {free}}}}}"
+            yield document.says(("owner",), f"{message}; give it another in fleet.yml", example)
 
 
 def _strangers(fleet: Fleet, document: Document) -> Iterator[Problem]:

@@ -1,17 +1,11 @@
-"""PHP: a pool a site, shut in; sessions that no other site can read; one version, Debian's own."""
+"""PHP: a pool a site, shut in; one version, Debian's own."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-import stat
-import subprocess
-from pathlib import Path
-
 import pytest
 
-from fabfile import php, site
-from fabfile.engine.changes import Change, Install, PutFile, Remove, Rename, Run
+from fabfile import php
+from fabfile.engine.changes import Change, Install, Remove, Rename
 from fabfile.engine.facts import File, User
 from fabfile.model import Refusal, Site
 
@@ -28,10 +22,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     return Recorded(monkeypatch, EXAMPLE, SHOP, STATIC)
 
 
-def with_secrets(*names: str) -> dict[str, File]:
-    """The files of a host on which these have their session passwords."""
-    files = {f"{php.SECRETS}/{name}": a_file(hashlib.sha256(name.encode()).hexdigest(), 0o600) for name in names}
-    return files | {f"{php.POOL_SECRETS}/{name}.conf": a_file() for name in names if name != php.KEEPER}
+def included(*names: str) -> dict[str, File]:
+    """The files that these sites' pools include."""
+    return {f"{php.POOL_SECRETS}/{name}.conf": a_file() for name in names}
 
 
 def settings(pool: str) -> dict[str, str]:
@@ -173,22 +166,21 @@ def test_a_host_without_php_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_password_of_a_site_that_went_lasts_as_long_as_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """The site may come back, by its file or by `undo`: its pool includes a file with the password."""
     users = {"gone-test": User("gone-test", 990, 990, "/var/www/gone.test", "/usr/sbin/nologin")}
-    host = Recorded(monkeypatch, EXAMPLE, packages={"php8.4-fpm": "1"}, files=with_secrets("gone-test"), users=users)
+    host = Recorded(monkeypatch, EXAMPLE, packages={"php8.4-fpm": "1"}, files=included("gone-test"), users=users)
 
     assert set() == removed(host.after(php.pools))
 
 
 def test_a_site_that_went_takes_its_pool_and_with_its_user_its_password_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = with_secrets(php.KEEPER, "example-com", "gone-test") | {f"{FPM}/pool.d/gone.test.conf": a_file()}
+    files = included("example-com", "gone-test") | {f"{FPM}/pool.d/gone.test.conf": a_file()}
     host = Recorded(monkeypatch, EXAMPLE, packages={"php8.4-fpm": "1"}, files=files)
 
     changes = host.after(php.pools)
 
     renamed = next(index for index, change in enumerate(changes) if isinstance(change, Rename))
     assert f"{FPM}/pool.d/gone.test.conf.gone" == changes[renamed].to  # type: ignore[union-attr]
-    secrets = {f"{php.POOL_SECRETS}/gone-test.conf", f"{php.SECRETS}/gone-test"}
     # FPM does not start without a file that a pool includes: the pool goes first.
-    assert secrets == removed(changes[renamed + 1 :])
+    assert {f"{php.POOL_SECRETS}/gone-test.conf"} == removed(changes[renamed + 1 :])
     assert set() == removed(changes[:renamed])
 
 
@@ -235,110 +227,3 @@ def test_all_workers_together_fit_in_memory(monkeypatch: pytest.MonkeyPatch, mem
     assert f"process.max = {workers}" in text
 
 
-# ---------------------------------------------------------------------- sessions
-
-
-def test_each_site_reaches_its_own_sessions_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Recorded(monkeypatch, EXAMPLE, SHOP, files=with_secrets(php.KEEPER, "example-com", "shop-example-com"))
-
-    roster = contents(host.after(php.sessions))[php.ROSTER].splitlines()
-
-    assert "user default off resetpass resetkeys resetchannels -@all" == roster[0]
-    users = {line.split()[1]: line.split()[2:] for line in roster[1:]}
-    assert {"gatehouse", "example-com", "shop-example-com"} == users.keys()
-    for name, rights in users.items():
-        assert f"#{hashlib.sha256(name.encode()).hexdigest()}" in rights
-        assert [f"~{name}:*"] * (name != php.KEEPER) == [right for right in rights if right[0] in "~%"]
-        assert [] == [right for right in rights if right in ("nopass", "allkeys", "allcommands", "allchannels")]
-        assert [] == [right for right in rights if right.startswith("+@")]
-        assert rights.index("-@all") < min(rights.index(right) for right in rights if right[0] == "+")
-
-
-@pytest.mark.parametrize(
-    "command", ["acl", "config", "debug", "eval", "flushall", "keys", "module", "monitor", "randomkey", "save", "scan"]
-)
-def test_a_site_may_not_give_the_store_orders(command: str) -> None:
-    assert command not in re.findall(r"\+([a-z|]+)", php.COMMANDS)
-
-
-def test_the_store_has_no_port_and_no_disk(host: Recorded) -> None:
-    conf = contents(host.after(php.sessions))[php.REDIS].splitlines()
-
-    assert {"port 0", f"unixsocket {php.SOCKET}", 'save ""', "appendonly no", "maxmemory 64mb"} <= set(conf)
-    assert [] == [line for line in conf if line.startswith(("bind", "user ", "requirepass"))]
-
-
-def test_the_store_is_set_up_before_its_package_starts_it(host: Recorded) -> None:
-    changes = host.after(php.sessions)
-
-    installed = next(index for index, change in enumerate(changes) if isinstance(change, Install))
-    assert {php.REDIS, php.ROSTER, php.REDIS_UNIT} <= contents(changes[:installed]).keys()
-
-
-def test_passwords_are_made_on_the_host_for_those_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Recorded(monkeypatch, EXAMPLE, SHOP, STATIC, files=with_secrets(php.KEEPER, "example-com"))
-
-    runs = [change for change in host.after(php.sessions) if isinstance(change, Run)]
-
-    assert ["shop-example-com"] == [*runs[0].args[4:]]
-    assert 1 == len(runs)
-
-
-def test_with_all_passwords_made_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Recorded(monkeypatch, EXAMPLE, files=with_secrets(php.KEEPER, "example-com"))
-
-    assert [] == [change for change in host.after(php.sessions) if isinstance(change, Run)]
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> tuple[Path, Path]:
-    """What the script leaves on a host for the sites a-test and b-test, after a second run."""
-    secrets, includes = tmp_path / "sessions", tmp_path / "php"
-    for directory in (secrets, includes):
-        directory.mkdir()
-    before: dict[Path, bytes] = {}
-    for _ in range(2):
-        script = "set -eu\nfail() { exit 9; }\n" + php.MAKE_SECRETS
-        words = [str(secrets), str(includes), "/run/s.sock", php.KEEPER, php.KEEPER, "a-test", "b-test"]
-        subprocess.run(["sh", "-c", script, "make", *words], check=True)
-        now = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-        assert before in ({}, now)
-        before = now
-    return secrets, includes
-
-
-def test_a_password_is_random_and_for_root_alone(made: tuple[Path, Path]) -> None:
-    secrets, includes = made
-    passwords = {path.name: path.read_text() for path in secrets.iterdir()}
-
-    assert {php.KEEPER, "a-test", "b-test"} == passwords.keys()
-    assert [] == [one for one in passwords.values() if not re.fullmatch("[0-9a-f]{64}", one)]
-    assert 3 == len(set(passwords.values()))
-    assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in (*secrets.iterdir(), *includes.iterdir())}
-
-
-def test_a_pool_gets_its_own_password_and_prefix(made: tuple[Path, Path]) -> None:
-    secrets, includes = made
-
-    assert {"a-test.conf", "b-test.conf"} == {path.name for path in includes.iterdir()}
-    password = (secrets / "a-test").read_text()
-    assert (
-        'php_admin_value[session.save_path] = "unix:///run/s.sock?auth[user]=a-test'
-        f'&auth[pass]={password}&prefix=a-test:"\n'
-    ) == (includes / "a-test.conf").read_text()
-
-
-def test_no_password_leaves_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The roster is written from the digests of the files that hold the passwords, which the look brings."""
-    host = Recorded(monkeypatch, EXAMPLE, files=with_secrets(php.KEEPER, "example-com"))
-
-    changes = host.after(*site.STEPS, *php.STEPS)
-
-    assert [] == [change for change in changes if isinstance(change, PutFile) and change.path.startswith(php.SECRETS)]
-
-
-def test_what_is_right_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Recorded(monkeypatch, EXAMPLE, SHOP, files=with_secrets(php.KEEPER, "example-com", "shop-example-com"))
-    host.after(*php.STEPS)
-
-    assert [] == host.after(*php.STEPS)

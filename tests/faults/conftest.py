@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from fabfile import flows, php, sshd
+from fabfile.cache import places, redis
 from fabfile.model import Fleet, Site
 from tests.chapters.recording import Recorded, a_file, contents
 
@@ -36,8 +37,9 @@ def written() -> Iterator[Written]:
 
         def write(*sites: Site, fleet: Fleet | None = None, **known: Any) -> dict[str, str]:
             owners = {site.owner for site in sites if site.php}
-            files = {f"{php.SECRETS}/{name}": a_file("0" * 64, 0o600) for name in {php.KEEPER, *owners}}
+            files = {f"{redis.SECRETS}/{name}": a_file("0" * 64, 0o600) for name in {redis.KEEPER, *owners}}
             files |= {f"{php.POOL_SECRETS}/{name}.conf": a_file("1" * 64, 0o600) for name in owners}
+            files |= {f"{places.PASSWORDS}/{name}": a_file("2" * 64, 0o600) for name in owners}
             files |= {sshd.MAIN: a_file(), f"{sshd.ROOT}/ssh_host_ed25519_key.pub": a_file()}
             facts: dict[str, Any] = {"packages": dict.fromkeys(PACKAGES, "1"), "files": files, "ipv6": "1"}
             host = Whole(monkeypatch, *sites, **(facts | {"ssh_ports": (22,)} | known))

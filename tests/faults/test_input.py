@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabfile import ns, php
+from fabfile.cache import redis
 from fabfile.engine import Guarded
 from fabfile.engine.changes import Run
 from fabfile.engine.problems import Unreachable
@@ -413,9 +414,9 @@ def secrets(tmp_path: Path) -> Path:
 
 def make(where: Path, *owners: str) -> None:
     """The program that makes passwords on the host, run here."""
-    program = f"set -eu\nfail() {{ exit 1; }}\n{php.MAKE_SECRETS}"
+    program = f"set -eu\nfail() {{ exit 1; }}\n{redis.MAKE_SECRETS}"
     places = (where / "secrets", where / "includes", "/run/x.sock")
-    subprocess.run(["sh", "-c", program, "sh", *places, php.KEEPER, *owners], check=True)
+    subprocess.run(["sh", "-c", program, "sh", *places, redis.KEEPER, *owners], check=True)
 
 
 @pytest.mark.fault("F-44")
@@ -430,11 +431,11 @@ def test_f44_a_password_on_the_host_that_is_empty_guessed_or_seen_is_made_anew(
     bad.chmod(mode)
     digest = hashlib.sha256(content.encode()).hexdigest()
     known = {
-        f"{php.SECRETS}/{site.owner}": a_file(digest, mode, size=len(content)),
-        f"{php.SECRETS}/{php.KEEPER}": a_file("1" * 64, 0o600, size=64),
+        f"{redis.SECRETS}/{site.owner}": a_file(digest, mode, size=len(content)),
+        f"{redis.SECRETS}/{redis.KEEPER}": a_file("1" * 64, 0o600, size=64),
         f"{php.POOL_SECRETS}/{site.owner}.conf": a_file("2" * 64, 0o600),
     }
-    plan = Recorded(monkeypatch, site, files=known).after(php.sessions)
+    plan = Recorded(monkeypatch, site, files=known).after(redis.sessions)
     runs = [change.args for change in plan if isinstance(change, Run)]
     assert [site.owner] == [args[-1] for args in runs]
 
@@ -449,10 +450,10 @@ def test_f44_a_password_on_the_host_that_is_empty_guessed_or_seen_is_made_anew(
 
 @pytest.mark.fault("F-44")
 def test_f44_a_good_password_stays(secrets: Path) -> None:
-    make(secrets, "a-com", php.KEEPER)
+    make(secrets, "a-com", redis.KEEPER)
     before = {path: path.read_bytes() for path in secrets.rglob("*") if path.is_file()}
 
-    make(secrets, "a-com", php.KEEPER)
+    make(secrets, "a-com", redis.KEEPER)
 
     assert before == {path: path.read_bytes() for path in secrets.rglob("*") if path.is_file()}
     assert 3 == len(before)

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from fabfile import apache, database, flows, haproxy, php, sshd
 from fabfile import site as chapter
+from fabfile.cache import redis
 from fabfile.cert import REQUESTS
 from fabfile.engine import render
 from fabfile.engine.facts import Facts, User
@@ -304,9 +305,9 @@ def read_the_page(_files: dict[str, str], site: Site) -> None:
 
 
 def read_the_roster(files: dict[str, str], site: Site) -> None:
-    users = [line.split(" ") for line in files[php.ROSTER].splitlines()]
+    users = [line.split(" ") for line in files[redis.ROSTER].splitlines()]
     owners = [one.owner for one in (site, NEIGHBOUR) if one.php]
-    assert [user[1] for user in users] == ["default", php.KEEPER, *owners]
+    assert [user[1] for user in users] == ["default", redis.KEEPER, *owners]
     assert {user[5] for user in users[2:]} == {f"~{owner}:*" for owner in owners}
 
 
@@ -454,6 +455,7 @@ def test_f35_what_the_host_says_of_itself_stays_in_its_line_too(written: Written
 
 # ---------------------------------------------------------------------------------------------- F-40: what is not there
 
+CACHING = {"address": "10.0.0.11", "roles": ("web", "cache")}
 PARTS = {"etc/haproxy/errors/page", "etc/haproxy/limits"}  # included by others
 
 
@@ -487,6 +489,10 @@ def test_f40_every_template_renders_and_none_asks_for_what_is_not_there(
             known = {"release": release, "packages": packages, "client": "10.0.0.2"}
             written(SPECIMEN, NEIGHBOUR, fleet=fleet, **known)
         chapter.pages(SPECIMEN)
+        for server in ("redis", "memcached"):
+            fleet = Fleet.model_validate({"hosts": {"vps": CACHING}, "cache": {"server": server}}, strict=False)
+            fleet = fleet.with_sites((SPECIMEN, NEIGHBOUR))
+            written(SPECIMEN, NEIGHBOUR, release=release, packages=packages, fleet=fleet)
 
     assert asked | PARTS == set(templates())
     seen(f"{len(asked)} templates, with and without PHP and IPv6, on both releases: StrictUndefined has nothing to say")
@@ -545,7 +551,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorded]:
         both = (SPECIMEN, NEIGHBOUR)
         files = {path.format(one): a_file("x") for path in paths for one in both}
         files |= {f"{one.root}{room}": a_file(kind="d") for room in ("", *ROOMS) for one in both}
-        files |= {f"{php.SECRETS}/{one.owner}": a_file("x", 0o600) for one in both}
+        files |= {f"{redis.SECRETS}/{one.owner}": a_file("x", 0o600) for one in both}
         files |= {f"{php.POOL_SECRETS}/{one.owner}.conf": a_file("x", 0o600) for one in both}
         files |= {sshd.MAIN: a_file(), f"{sshd.ROOT}/ssh_host_ed25519_key.pub": a_file()}
         users = {one.owner: User(one.owner, 999, 999, one.root, "/usr/sbin/nologin") for one in both}

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fabfile.model import Fleet
-from fabfile.model.ways import WORLD, listener, misplaced, ways, ways_to
+from fabfile.model.ways import MEMCACHED, WORLD, cache_port, listener, misplaced, ways, ways_to
+from tests.chapters.recording import site
 
 SPLIT: dict[str, Any] = {
     "hosts": {
@@ -50,11 +51,28 @@ def test_each_of_the_six_is_reached_by_those_that_need_it_and_by_nobody_else() -
     }
 
 
-def test_files_that_follow_come_by_rsync_and_memcached_is_named() -> None:
-    found = told(fleet(SPLIT, files={"mount": "sync"}, cache={"server": "memcached"}))
+def test_files_that_follow_come_by_rsync() -> None:
+    found = told(fleet(SPLIT, files={"mount": "sync"}))
 
-    assert {"app1 -> files1:873 rsync", "static1 -> files1:873 rsync", "app1 -> cache1:6379 memcached"} <= found
+    assert {"app1 -> files1:873 rsync", "static1 -> files1:873 rsync"} <= found
     assert not [way for way in found if ":2049" in way]
+
+
+def test_each_site_has_a_port_of_its_own_at_memcached_for_its_own_hosts() -> None:
+    app2 = {"app2": {"address": "10.0.0.16", "roles": ("app",)}}
+    data = {"hosts": SPLIT["hosts"] | app2, "cache": {"server": "memcached", "ports": {"b-test": 20001}}}
+    sites = (site("a.test", hosts=("app1",)), site("b.test"), site("flat.test", php=False))
+
+    found = told(fleet(data).with_sites(sites))
+
+    port = cache_port(fleet(data), sites[0])
+    assert port in MEMCACHED
+    assert {way for way in found if "memcached" in way} == {
+        f"app1 -> cache1:{port} memcached",
+        "app1 -> cache1:20001 memcached",
+        "app2 -> cache1:20001 memcached",
+    }
+    assert not [way for way in found if ":6379" in way]
 
 
 def test_the_database_of_the_pair_talks_to_the_api_server_alone() -> None:

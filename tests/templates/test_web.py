@@ -7,7 +7,8 @@ from itertools import combinations
 
 import pytest
 
-from fabfile import apache, php, site
+from fabfile import apache, cache, php, site
+from fabfile.cache import redis
 from fabfile.engine.facts import File
 from tests.chapters.recording import Recorded, a_file, contents
 from tests.chapters.recording import site as a_site
@@ -26,11 +27,11 @@ SITES = (
 @pytest.fixture(scope="module", params=["12", "13"])
 def written(request: pytest.FixtureRequest) -> dict[str, str]:
     """Every file of the three chapters, on both releases."""
-    secrets = {f"{php.SECRETS}/{name}": a_file("0" * 64) for name in (php.KEEPER, *(one.owner for one in SITES))}
+    secrets = {f"{redis.SECRETS}/{name}": a_file("0" * 64) for name in (redis.KEEPER, *(one.owner for one in SITES))}
     pools: dict[str, File] = {f"{php.POOL_SECRETS}/{one.owner}.conf": a_file() for one in SITES}
     with pytest.MonkeyPatch.context() as monkeypatch:
         host = Recorded(monkeypatch, *SITES, release=request.param, files=secrets | pools)
-        return contents(host.after(*site.STEPS, *php.STEPS, *apache.STEPS))
+        return contents(host.after(*site.STEPS, *cache.STEPS, *php.STEPS, *apache.STEPS))
 
 
 def below(written: dict[str, str], folder: str) -> dict[str, str]:
@@ -51,7 +52,7 @@ def test_files_say_who_wrote_them(written: dict[str, str]) -> None:
     unsigned = {path for path, text in written.items() if text and "Managed by Gatehouse" not in text.splitlines()[0]}
     unsigned = {path for path in unsigned if not path.startswith("/var/www/")}
 
-    assert {php.ROSTER} == unsigned  # Redis takes no comments there
+    assert {redis.ROSTER} == unsigned  # Redis takes no comments there
 
 
 def test_apache_s_sections_are_closed_in_order(written: dict[str, str]) -> None:
@@ -73,7 +74,7 @@ def test_each_site_with_php_has_one_pool_one_vhost_and_one_password(written: dic
     assert with_php == pools
     assert {one.domain for one in SITES} == vhosts
     assert {one.owner for one in SITES if one.php} | {"default", "gatehouse"} == {
-        line.split()[1] for line in written[php.ROSTER].splitlines()
+        line.split()[1] for line in written[redis.ROSTER].splitlines()
     }
 
 
@@ -113,7 +114,7 @@ def test_no_pool_names_another_site_s_tree(written: dict[str, str]) -> None:
 
 def test_a_key_of_one_site_is_no_key_of_another(written: dict[str, str]) -> None:
     """Redis's patterns have wildcards: no prefix may fit another site's keys."""
-    prefixes = [line.split(" ~")[1].split()[0] for line in written[php.ROSTER].splitlines() if " ~" in line]
+    prefixes = [line.split(" ~")[1].split()[0] for line in written[redis.ROSTER].splitlines() if " ~" in line]
 
     assert [] == [prefix for prefix in prefixes if not re.fullmatch(r"[a-z][a-z0-9-]*:\*", prefix)]
     assert len(prefixes) == len(set(prefixes))

@@ -1,0 +1,51 @@
+"""Where things of the cache are, and which host does what for it."""
+
+from __future__ import annotations
+
+from ..engine import Host
+from ..engine.facts import File
+from ..model import Machine, Site
+
+HANDED = "/etc/gatehouse/sites"
+"""What a site's code is told: a directory a site, for the site and root alone."""
+
+INCLUDES = "/etc/gatehouse/secrets/php"
+"""A file a site that its FPM pool includes: where its sessions are."""
+
+PASSWORDS = "/etc/gatehouse/secrets/cache"
+"""A password a site for the cache of another host (see credentials.py)."""
+
+CERTIFICATE = "cache.pem"
+"""The certificate of the cache host, on its card."""
+
+
+def keeper(host: Host) -> Machine | None:
+    """The cache host of this host's fleet; None: each host keeps its own sessions."""
+    return host.fleet.one("cache")
+
+
+def keeps(host: Host, server: str) -> bool:
+    """Whether this is the cache host, with this server."""
+    one = keeper(host)
+    return one is not None and one.name == host.name and host.fleet.cache.server == server
+
+
+def address(machine: Machine) -> str:
+    """Its private address, as it stands before a port."""
+    text = str(machine.address)
+    return f"[{text}]" if ":" in text else text
+
+
+def served(host: Host) -> tuple[Site, ...]:
+    """The sites with PHP: those that have anything to keep."""
+    return tuple(site for site in host.sites if site.php)
+
+
+def include(owner: str) -> str:
+    """What a site's pool includes."""
+    return f"{INCLUDES}/{owner}.conf"
+
+
+def sound(file: File | None) -> bool:
+    """Whether a password is there, whole, and was never readable by others; else it is made anew."""
+    return file is not None and (file.mode, file.size, file.owner) == (0o600, 64, "root")
