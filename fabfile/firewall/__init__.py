@@ -13,7 +13,7 @@ from .loading import guard, load
 from .loading import persist as persist_
 from .passing import allow, deny
 from .reading import show
-from .rules import inner
+from .rules import TOOLS, inner, of_family
 
 FAILSAFE = "/usr/local/sbin/gatehouse-failsafe"
 FAILSAFE_UNIT = "/etc/systemd/system/gatehouse-failsafe.service"
@@ -49,7 +49,8 @@ def failsafe(c):
     `status` then names the unit gatehouse-failsafe as failed, and `firewall` mends it.
     """
     host = Host.of(c)
-    host.template(FAILSAFE, check=f"sh -n {FAILSAFE}", mode=0o755)
+    bastions = {family: of_family(family, host.bastions) for family in TOOLS} if host.bastions else {}
+    host.template(FAILSAFE, check=f"sh -n {FAILSAFE}", mode=0o755, bastions=bastions)
     host.template(FAILSAFE_UNIT)
     host.service("gatehouse-failsafe")
 

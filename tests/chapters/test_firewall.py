@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -365,3 +367,27 @@ def test_who_comes_to_any_other_host_comes_as_he_likes(host: Callable[..., Recor
     there = in_fleet(host(), "edge1") if name == "edge1" else host()
 
     there.after(firewall.apply)
+
+
+def test_an_inner_host_s_failsafe_wants_ssh_from_the_bastions_of_each_family_alone(
+    host: Callable[..., Recorded], tmp_path: Path
+) -> None:
+    text = contents(in_fleet(host(), "db1").after(firewall.failsafe))[firewall.FAILSAFE]
+    for tool in ("iptables", "ip6tables"):  # in force: as on the host, where the one bastion has an IPv4 address
+        door = "echo -A GATEHOUSE -s 10.0.0.10/32 -p tcp -m tcp --dport 22 -j ACCEPT" if tool == "iptables" else ":"
+        (tmp_path / tool).write_text(f"#!/bin/sh\necho -P INPUT DROP\n{door}\n")
+        (tmp_path / f"{tool}-restore").write_text(f"#!/bin/sh\ncat > {tmp_path}/{tool}.rules\n")
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+
+    def run() -> int:
+        env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        code: int = subprocess.run(["sh", "-c", text], env=env, check=False, capture_output=True).returncode
+        return code
+
+    assert 0 == run()
+    (tmp_path / "iptables").write_text("#!/bin/sh\necho -P INPUT DROP\n")
+    assert 1 == run()
+    loaded = (tmp_path / "iptables.rules").read_text()
+    assert "-A GATEHOUSE -s 10.0.0.10/32 -p tcp -m tcp --dport 22 -j ACCEPT\n" in loaded
+    assert 1 == loaded.count("--dport 22")
