@@ -16,6 +16,7 @@ from fabfile.cert.fleet import inv_tasks as certificates
 from fabfile.diagram import HELP as DIAGRAM
 from fabfile.diagram import diagram
 from fabfile.fleet import inv_tasks as fleet_tasks
+from fabfile.image import inv_tasks as images
 from fabfile.newsite import inv_tasks as sites
 from fabfile.varnish.fleet import inv_tasks as caches
 from tests.lab.tasks import ns as lab_tasks
@@ -143,6 +144,6 @@ def _in_order(entries: list[Entry]) -> list[Entry]:
 
 
 ns = Collection(
-    test, faults, lint, guide, certificates(), sites(), caches(), fleet_tasks(), task(help=DIAGRAM)(diagram),
+    test, faults, lint, guide, certificates(), sites(), caches(), fleet_tasks(), images(), task(help=DIAGRAM)(diagram),
     lab=lab_tasks,
 )

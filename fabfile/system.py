@@ -8,8 +8,12 @@ from .engine.facts import Facts
 EXCLUDE = "/etc/gatehouse/history.exclude"
 SYSCTL = "/etc/sysctl.d/60-gatehouse.conf"
 
+# A script of image.render is part of what cloud-init does: to wait for that would be to wait for itself.
 UPDATE = """
-if command -v cloud-init; then say "waiting for cloud-init"; timeout 300 cloud-init status --wait || :; fi
+if [ -z "${GATEHOUSE_AT_BOOT-}" ] && command -v cloud-init; then
+    say "waiting for cloud-init"
+    timeout 300 cloud-init status --wait || :
+fi
 finish
 apt update
 apt dist-upgrade

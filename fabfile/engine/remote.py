@@ -287,6 +287,15 @@ def login(c: Connection) -> Login:
     )
 
 
+def spoken() -> dict[str, list[str]]:
+    """The algorithms that this controller speaks, by their kinds as Login has them; no host is asked."""
+    one, other = socket.socketpair()
+    with one, other:
+        transport = paramiko.Transport(one)
+        kinds = {"kex": "preferred_kex", "ciphers": "preferred_ciphers", "macs": "preferred_macs"}
+        return {kind: sorted(getattr(transport, name)) for kind, name in kinds.items()}
+
+
 def ssh_port(c: Connection, name: str) -> int:
     """The port of another host's sshd, by the ssh_config that this connection was made with."""
     return int(c.config.base_ssh_config.lookup(name).get("port", 22))
@@ -508,6 +517,7 @@ __all__ = [
     "login",
     "offered_key",
     "opened",
+    "spoken",
     "ssh_port",
     "stream",
     "way_in",
