@@ -42,6 +42,7 @@ ns = Collection(
     Collection.from_module(logs, name="logs"),
     history.history,
     undo.undo,
+    Collection("db", *database.CARE),
     Collection.from_module(lock),
     why,
     *(

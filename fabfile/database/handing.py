@@ -1,0 +1,68 @@
+"""A site is told where its database is: a file that its code reads, and that nobody else can."""
+
+from __future__ import annotations
+
+from ..engine import Host, task
+from ..engine.cards import cards
+from ..engine.filled import MARK, filled
+from ..engine.render import render
+from ..model import Site
+from ..model.ways import DATABASE
+from .places import HANDED, SOCKET, keeper
+from .tls import NAME
+
+PASSWORDS = "/etc/gatehouse/secrets/database"
+
+
+@task
+def hand(c):
+    """T5 VM4, T2 step 7: what a site's code needs to reach its database, in a file for the site and root alone.
+
+    The password in it was made on this host and stays here. The certificate beside it is the database host's: the code
+    must verify with it. A database on this host knows the site by its system user, so there the password is empty.
+    """
+    host = Host.of(c)
+    wanting = [site for site in host.chosen if site.database]
+    if wanting:
+        host.directory(HANDED)
+    for site in wanting:
+        host.directory(place(site), mode=0o750, group=site.owner)
+        if keeper(host):
+            host.file(ini(site), form(site, ""), mode=0o640, group=site.owner)
+        else:
+            _from_elsewhere(host, site)
+    for site in host.chosen:
+        if not site.database:
+            host.absent(ini(site), f"{place(site)}/{NAME}")
+
+
+def _from_elsewhere(host: Host, site: Site) -> None:
+    """The database is on another host, which may not be there yet."""
+    one = host.fleet.one("database")
+    assert one
+    pem = cards(host, [one]).get(one.name, {}).get(NAME, "")
+    if f"{PASSWORDS}/{site.owner}" not in host.facts.files:
+        host.note(f"{site} has no password yet: fab -H {host.name} credentials")
+        return
+    if not pem:
+        if one.name in host.cards:
+            host.note(f"{one} has no certificate yet: {site} is told of its database once {one} is bootstrapped")
+        return
+    host.file(f"{place(site)}/{NAME}", pem.strip() + "\n", mode=0o640, group=site.owner)
+    filled(host, ini(site), form(site, str(one.address)), f"{PASSWORDS}/{site.owner}", group=site.owner)
+
+
+def form(site: Site, address: str) -> str:
+    """The file, with a mark in the place of a password; without an address the database is on this host."""
+    values = {"site": site, "address": address, "port": DATABASE, "socket": SOCKET, "ca": f"{place(site)}/{NAME}"}
+    return render(f"{HANDED}/{{owner}}/database.ini", {**values, "password": MARK if address else ""})
+
+
+def place(site: Site) -> str:
+    """The directory of what a site is told."""
+    return f"{HANDED}/{site.owner}"
+
+
+def ini(site: Site) -> str:
+    """The file that the site's code reads."""
+    return f"{place(site)}/database.ini"
