@@ -73,6 +73,7 @@ tree=$1 owner=$2 domain=$3
 rm -rf -- "$tree.removing"
 find /tmp /var/tmp /dev/shm /var/lib/php/sessions -xdev -user "$owner" -delete || :
 rm -f -- "/var/spool/cron/crontabs/$owner"
+rm -rf -- "/etc/gatehouse/sites/$owner"
 userdel "$owner"
 ! getent group "$owner" || groupdel "$owner"
 """

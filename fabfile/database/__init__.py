@@ -1,4 +1,4 @@
-"""MariaDB for the sites: a database each; on the sites' host behind a socket, or on a host of its own.  (T2 step 7, T5 VM4)
+"""MariaDB for the sites: a database each, on their host behind a socket, or on one of its own.  (T2 step 7, T5 VM4)
 
 The tutorials give it a host of its own.  Where fleet.yml names one (`roles: [database]`), it is there, behind TLS, for
 the app hosts alone; else it is on the web server, without a port or a password.  `db.*` are the tasks that care for it.
@@ -130,8 +130,10 @@ def drop(host: Host, site: Site) -> None:
 def _files(host: Host, site: Site) -> list[str]:
     """The site's files of the roster, those that are gone included."""
     own = roster_file(site), f"{roster_file(site)}.gone"
-    return [
-        path
-        for path in host.facts.children(ROSTER)
-        if path in own or path.startswith(f"{ROSTER}/{site.owner}@")
-    ]
+    return [path for path in host.facts.children(ROSTER) if path in own or path.startswith(f"{ROSTER}/{site.owner}@")]
+
+
+__all__ = [
+    "CARE", "CHECK", "CONFIG", "EMPTY", "ROSTER", "SERVER", "STEPS", "UNIT",
+    "archive", "certificate", "configure", "drop", "hand", "install", "schemas", "secure", "start", "take",
+]  # fmt: skip

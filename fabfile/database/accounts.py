@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from ..engine import Host, flow, task
 from ..engine.cards import cards
@@ -56,9 +58,10 @@ def make(host: Host, again: bool = False) -> None:
     for site in host.sites:
         if site.database:
             wanted |= {roster_file(site), *(_file(site, machine) for machine in comers(host, site))}
-    for site in host.chosen:
-        if site.database:
-            _make_one(host, site)
+    chosen = [site for site in host.chosen if site.database]
+    known = cards(host, dict.fromkeys(machine for site in chosen for machine in comers(host, site)))
+    for site in chosen:
+        _make_one(host, site, known)
     for path in () if host.narrowed else host.facts.children(ROSTER, ".sql"):
         if path not in wanted:
             host.rename(path, f"{path}.gone")
@@ -70,16 +73,15 @@ def tell(host: Host, again: bool = False) -> None:
     host.run("make the sites' databases", shell("create"), ROSTER, name="databases", on=[] if again else [f"{ROSTER}/"])
 
 
-def _make_one(host: Host, site: Site) -> None:
+def _make_one(host: Host, site: Site, known: Mapping[str, Mapping[str, str]]) -> None:
     """The site's own file, and one for each host that it comes from; a host that cannot be asked keeps what it has."""
     others = comers(host, site)
     if others and site.owner not in host.facts.users and "files" not in host.fleet.machine(host.name).roles:
         host.user(site.owner)  # nobody's but root's: what is in a dump is made again as this user
     most = 2 * site.php.children if site.php else 10
-    values = {"site": site, "database": site.owner, "rights": RIGHTS, "connections": most}
+    values: dict[str, Any] = {"site": site, "database": site.owner, "rights": RIGHTS, "connections": most}
     host.template(ROSTER + "/{database}.sql", **values)
     host.absent(f"{roster_file(site)}.gone")
-    known = cards(host, others)
     for machine in others:
         digest = known.get(machine.name, {}).get(f"database-{site.owner}", "")
         if DIGEST.fullmatch(digest):

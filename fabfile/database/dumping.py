@@ -11,7 +11,6 @@ import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from ..engine import Guarded, Host, console, flow
 from ..model import Problem, Refusal, Site
@@ -30,7 +29,7 @@ NAME = re.compile(r"(?P<owner>[a-z][a-z0-9-]*)\.(?P<when>\d{8}-\d{6})\.sql\.gz")
     positional=["domain"],
     help={
         "domain": "the site's domain; without it, every database of the host, one after the other",
-        "to": "bring it here instead, into a file that is not there yet: NAME.sql.gz; its checksum is NAME.sql.gz.sha256",
+        "to": "bring it here instead, into a new file NAME.sql.gz; its checksum goes into NAME.sql.gz.sha256",
         "keep": "so many dumps of each site stay on the host",
         "days": "and of the older ones those of the last so many days",
         "json": "print the outcome of every step as JSON",
@@ -109,10 +108,8 @@ def _bring(host: Host, site: Site, path: Path) -> None:
         with os.fdopen(descriptor, "wb") as sink:
             host.stream(shell("dump") + HERE, site.owner, sink=sink)
             os.fsync(sink.fileno())
-        with Path(part).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
         with os.fdopen(os.open(checksum(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as beside:
-            beside.write(f"{digest}  {path.name}\n")
+            beside.write(f"{_digest(Path(part))}  {path.name}\n")
         os.link(part, path)
     finally:
         Path(part).unlink()
@@ -133,12 +130,10 @@ def whole(path: Path) -> int:
     example = "\n  for example:  --from example-com.sql.gz, from db.dump --to"
     tail, size = b"", 0
     try:
-        with path.open("rb") as raw:
-            _same(path, raw)
-            raw.seek(0)
-            with gzip.open(raw) as stream:
-                while block := stream.read(1 << 20):
-                    tail, size = (tail + block)[-200:], size + len(block)
+        _same(path)
+        with gzip.open(path) as stream:
+            while block := stream.read(1 << 20):
+                tail, size = (tail + block)[-200:], size + len(block)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is not a whole file of gzip"
         raise Refusal(f"--from {path}: {reason}{example}") from None
@@ -147,9 +142,14 @@ def whole(path: Path) -> int:
     return size
 
 
-def _same(path: Path, raw: BinaryIO) -> None:
+def _same(path: Path) -> None:
     wanted = ""
     with suppress(FileNotFoundError):
         wanted = checksum(path).read_text().split(" ")[0].strip()
-    if wanted and wanted != hashlib.file_digest(raw, "sha256").hexdigest():
+    if wanted and wanted != _digest(path):
         raise Refusal(f"--from {path}: its checksum is not the one in {checksum(path)}: it was cut or changed")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ..engine import Host, task
+from ..engine import Host, render, task
 from ..engine.cards import cards
 from ..engine.filled import MARK, filled
-from ..engine.render import render
 from ..model import Site
 from ..model.ways import DATABASE
 from .places import HANDED, SOCKET, keeper
@@ -25,28 +24,35 @@ def hand(c):
     wanting = [site for site in host.chosen if site.database]
     if wanting:
         host.directory(HANDED)
+    pem = _certificate(host) if wanting and not keeper(host) else ""
     for site in wanting:
         host.directory(place(site), mode=0o750, group=site.owner)
         if keeper(host):
             host.file(ini(site), form(site, ""), mode=0o640, group=site.owner)
-        else:
-            _from_elsewhere(host, site)
+        elif pem:
+            _from_elsewhere(host, site, pem)
     for site in host.chosen:
         if not site.database:
             host.absent(ini(site), f"{place(site)}/{NAME}")
 
 
-def _from_elsewhere(host: Host, site: Site) -> None:
-    """The database is on another host, which may not be there yet."""
+def _certificate(host: Host) -> str:
+    """What the database host shows, from its card; empty when it is not there yet, or does not answer."""
     one = host.fleet.one("database")
     assert one
-    pem = cards(host, [one]).get(one.name, {}).get(NAME, "")
+    known = cards(host, [one])
+    pem = known.get(one.name, {}).get(NAME, "")
+    if one.name in known and not pem:
+        host.note(f"{one} has no certificate yet: the sites are told of their databases once {one} is bootstrapped")
+    return pem
+
+
+def _from_elsewhere(host: Host, site: Site, pem: str) -> None:
+    """The site comes to another host, with the password that was made here."""
+    one = host.fleet.one("database")
+    assert one
     if f"{PASSWORDS}/{site.owner}" not in host.facts.files:
         host.note(f"{site} has no password yet: fab -H {host.name} credentials")
-        return
-    if not pem:
-        if one.name in host.cards:
-            host.note(f"{one} has no certificate yet: {site} is told of its database once {one} is bootstrapped")
         return
     host.file(f"{place(site)}/{NAME}", pem.strip() + "\n", mode=0o640, group=site.owner)
     filled(host, ini(site), form(site, str(one.address)), f"{PASSWORDS}/{site.owner}", group=site.owner)
@@ -55,7 +61,7 @@ def _from_elsewhere(host: Host, site: Site) -> None:
 def form(site: Site, address: str) -> str:
     """The file, with a mark in the place of a password; without an address the database is on this host."""
     values = {"site": site, "address": address, "port": DATABASE, "socket": SOCKET, "ca": f"{place(site)}/{NAME}"}
-    return render(f"{HANDED}/{{owner}}/database.ini", {**values, "password": MARK if address else ""})
+    return render.render(f"{HANDED}/{{owner}}/database.ini", {**values, "password": MARK if address else ""})
 
 
 def place(site: Site) -> str:

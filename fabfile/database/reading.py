@@ -29,9 +29,10 @@ END
 USERS = r"""
 command -v mariadb > /dev/null || exit 0
 mariadb --batch --skip-column-names 2>&1 << 'END'
-SELECT 'user', u.User, u.Host, IF(Priv LIKE '%"unix_socket"%', 'unix_socket', JSON_VALUE(Priv, '$.plugin')), COALESCE(JSON_VALUE(Priv, '$.ssl_type'), 0),
-    COALESCE(JSON_VALUE(Priv, '$.account_locked'), 0), COALESCE(JSON_VALUE(Priv, '$.max_user_connections'), 0),
-    COALESCE(GROUP_CONCAT(d.Db), '') FROM mysql.global_priv u LEFT JOIN mysql.db d ON d.User = u.User AND d.Host = u.Host
+SELECT 'user', u.User, u.Host, IF(Priv LIKE '%"unix_socket"%', 'unix_socket', JSON_VALUE(Priv, '$.plugin')),
+    COALESCE(JSON_VALUE(Priv, '$.ssl_type'), 0), COALESCE(JSON_VALUE(Priv, '$.account_locked'), 0),
+    COALESCE(JSON_VALUE(Priv, '$.max_user_connections'), 0), COALESCE(GROUP_CONCAT(d.Db), '')
+    FROM mysql.global_priv u LEFT JOIN mysql.db d ON d.User = u.User AND d.Host = u.Host
     WHERE COALESCE(JSON_VALUE(Priv, '$.is_role'), 0) <> 1 GROUP BY u.User, u.Host;
 SELECT 'busy', User, SUBSTRING_INDEX(Host, ':', LENGTH(Host) - LENGTH(REPLACE(Host, ':', ''))), COUNT(*)
     FROM information_schema.processlist GROUP BY 2, 3;
@@ -63,8 +64,8 @@ class User:
     """One account.
 
     source: `socket`, or an address, with the fleet's host of that address; by: `socket`, `password`, or what
-    MariaDB calls it; tls: whether it must; connections: open now, of `most` (0: as many as MariaDB takes); databases: in
-    which it has rights.
+    MariaDB calls it; tls: whether it must; connections: open now, of `most` (0: as many as MariaDB takes); databases:
+    those in which it has rights.
     """
 
     name: str

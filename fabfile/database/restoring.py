@@ -7,8 +7,9 @@ from pathlib import Path
 from ..engine import Guarded, Host, flow
 from ..engine.asking import confirmed
 from ..model import Problem, Refusal, Site
+from . import dumping
 from .accounts import RESTORER, RIGHTS
-from .dumping import KEEP, judged, kept, stamped, there, whole
+from .dumping import KEEP, judged, stamped, there, whole
 from .places import KEPT, refuse_elsewhere, shell, with_database
 
 RECEIVE = r"""
@@ -80,7 +81,7 @@ def drill(c, domain="", json=False):  # noqa: ARG001
     host = Host.of(c)
     refuse_elsewhere(host, f"db.drill {domain}".strip())
     sites = [with_database(host, domain, "db.drill")] if domain else [site for site in host.sites if site.database]
-    found = kept_of(host)
+    found = dumping.kept(host)
     for site in sites:
         if not found.get(site.owner):
             raise Guarded(f"{host.name} has no dump of {site}", f"fab -H {host.name} db.dump {site}")
@@ -94,17 +95,13 @@ def drill(c, domain="", json=False):  # noqa: ARG001
             host.note(f"{name}: {rows} rows in {tables} tables")
 
 
-kept_of = kept
-
-
 def _name(host: Host, site: Site, name: str) -> str:
     """The path of a dump of this site on the host.  Raises Refusal with those that there are."""
-    names = kept_of(host).get(site.owner, [])
+    names = dumping.kept(host).get(site.owner, [])
     if name == "newest" and names:
         return f"{KEPT}/{names[0]}"
     if name not in names:
         there_are = ", ".join(names[:5]) or "none"
-        raise Refusal(
-            Problem(f"{host.name} has no dump {name} of {site}; it has: {there_are}", next=f"db.restore {site} --kept ...")
-        )
+        message = f"{host.name} has no dump {name} of {site}; it has: {there_are}"
+        raise Refusal(Problem(message, next=f"fab -H {host.name} db.restore {site} --kept NAME"))
     return f"{KEPT}/{name}"

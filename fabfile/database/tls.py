@@ -1,4 +1,4 @@
-"""MariaDB's key and certificate, made on its host.  The certificate is on the host's card: app hosts believe no other."""
+"""MariaDB's key and certificate, made on its host; the certificate is on its card, and app hosts believe no other."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def certificate(c):
         return
     host.packages("openssl")
     # MariaDB's own user, a moment before its package would make it: the key is its to read from the first start.
-    host.user("mysql", shell="/bin/false")
+    host.user("mysql")
     host.directory(PLACE)
     host.directory(CARD)
     if why := _worn(host):

@@ -67,7 +67,7 @@ def test_an_edge_fronts_every_site_and_a_web_server_behind_it_none(host: MakeHos
 
 def test_steps_follow_roles() -> None:
     chapters = {
-        roles: {step.__module__.partition(".")[2] for step in flows.steps_of(roles)}  # type: ignore[no-untyped-call]
+        roles: {step.__module__.split(".")[1] for step in flows.steps_of(roles)}  # type: ignore[no-untyped-call]
         for roles in (("edge",), ("web",), ("database",))
     }
     assert {"haproxy", "cert"} <= chapters["edge",]

@@ -22,7 +22,7 @@ from fabfile import apache, database, flows, haproxy, php, sshd
 from fabfile import site as chapter
 from fabfile.cache import redis
 from fabfile.cert import REQUESTS
-from fabfile.engine import render
+from fabfile.engine import cards, render
 from fabfile.engine.facts import Facts, User
 from fabfile.engine.host import Host
 from fabfile.engine.render import TEMPLATES, BadValue
@@ -188,7 +188,8 @@ def shape(path: str) -> str:
     """The path without a site's name in it."""
     for template in templates():
         pattern = re.escape("/" + template).replace(r"\{", "{").replace(r"\}", "}")
-        if re.search(r"\{(site|database)\}", template) and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", pattern), path):
+        named = re.search(r"\{(site|database|owner)\}", template)
+        if named and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", pattern), path):
             return template
     return re.sub(r"^/var/www/[^/]+/", "/var/www/SITE/", path)
 
@@ -259,7 +260,9 @@ def read_the_pool(files: dict[str, str], site: Site) -> None:
             "php_admin_value[disable_functions]": ",".join(site.php.disable_functions),
             "php_admin_value[error_log]": f"/var/www/{site}/log/php_errors.log",
             "php_admin_value[open_basedir]": ":".join(
-                [f"{site.root}/{room}/" for room in ("public_html", "releases", "shared", "tmp")] + ["/usr/share/php/"]
+                [f"{site.root}/{room}/" for room in ("public_html", "releases", "shared", "tmp")]
+                + ["/usr/share/php/"]
+                + ([f"/etc/gatehouse/sites/{site.owner}/"] if site.database else [])
             ),
         }
         == pool
@@ -493,6 +496,10 @@ def test_f40_every_template_renders_and_none_asks_for_what_is_not_there(
             fleet = Fleet.model_validate({"hosts": {"vps": CACHING}, "cache": {"server": server}}, strict=False)
             fleet = fleet.with_sites((SPECIMEN, NEIGHBOUR))
             written(SPECIMEN, NEIGHBOUR, release=release, packages=packages, fleet=fleet)
+    card = {f"database-{SPECIMEN.owner}": f"*{'0' * 40}"}
+    monkeypatch.setattr(cards, "everywhere", lambda _fleet, names, *_: [(name, card) for name in names])
+    keeps = {"address": "10.0.0.11", "roles": ("web", "database")}
+    written(SPECIMEN, fleet=Fleet.model_validate({"hosts": {"vps": keeps, "web2": {"address": "10.0.0.12"}}}))
 
     assert asked | PARTS == set(templates())
     seen(f"{len(asked)} templates, with and without PHP and IPv6, on both releases: StrictUndefined has nothing to say")

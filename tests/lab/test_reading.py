@@ -27,7 +27,8 @@ READING: dict[str, tuple[str, ...]] = {
     "cert.list": (),
     "cert.verify": (),
     "cert.preflight": (DOMAIN,),
-    "database.list": (),
+    "db.list": (),
+    "db.users": (),
     "history": (),
     "lock.status": (),
 }
@@ -35,6 +36,7 @@ DOING = {
     *("bootstrap", "check", "renew", "undo", "lock.break"),
     *("cert.renew", "varnish.purge", "fail2ban.unban", "logs.report"),
     *("site.apply", "site.deploy", "site.rollback"),
+    *("db.create", "db.dump", "db.restore", "db.drill"),
 }
 """Tasks with --json that do something, or bring something back."""
 
