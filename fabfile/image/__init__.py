@@ -17,7 +17,7 @@ from ..engine.pool import FLEET, everywhere, told
 from ..model import Fleet, find_fleet
 from .archive import Cards, script
 
-LIMITS = "16 KB at AWS, 32 at Hetzner, 64 at Azure, DigitalOcean and OpenStack, 256 at Google"
+LIMITS = "16 KB at AWS, 64 at OpenStack, 256 at Google"
 
 
 def render(_c: Context, host: str, fleet: str = "") -> None:
