@@ -32,7 +32,8 @@ LABEL = "gatehouse.lab"
 PACKAGES = "gatehouse-lab-packages"  # the volume in which the package depot of every lab keeps what it fetched
 
 # Hosts with a place of their own in both subnets; those that a test adds get the next free one from ADDED on.
-PLACES = {"ca": 2, "vps": 10, "vps12": 12, "witness": 14, "stranger": 20}
+PLACES = {"ca": 2, "vps": 10, "vps12": 12, "witness": 14, "twin": 16, "stranger": 20}
+VIRTUAL = ("witness", "twin")
 ADDED = 30
 FIRST = "vps"  # the host to which the sites' names point at the beginning; a fleet's edge has its place
 SERVERS = {"vps": image.TRIXIE, "vps12": image.BOOKWORM}
@@ -162,11 +163,11 @@ class Lab:
         _discard(machine.container)
         self.describe()
 
-    def witness(self) -> Witness:
-        """The virtual machine, made and started when it is not there: that takes minutes."""
+    def witness(self, name: str = "witness") -> Witness:
+        """The virtual machine, or its `twin`, made and started when it is not there: that takes minutes."""
         with self._alone():
             image.ensure(self._docker, (image.WITNESS,))
-            machine = self._start("witness", image.WITNESS)
+            machine = self._start(name, image.WITNESS)
             assert isinstance(machine, Witness)
             four, six = self._subnets
             machine.equip((self.directory / "key.pub").read_bytes(), _apt_configuration(), str(four[PLACES["ca"]]),
@@ -261,7 +262,7 @@ class Lab:
     def _known(self, container: Any) -> Machine:
         keys = ("host", "release", "ipv4", "ipv6", "inside", "roles")
         name, release, ip, ip6, inside, roles = (container.labels.get(f"{LABEL}.{key}", "") for key in keys)
-        kind = Witness if name == "witness" else Machine
+        kind = Witness if name in VIRTUAL else Machine
         return kind(name, release, ip, ip6, container, self.directory, inside, tuple(roles.split()))
 
     def _start(self, name: str, made_of: image.Image, roles: tuple[str, ...] = ()) -> Machine:
@@ -289,7 +290,7 @@ class Lab:
             options |= {"dns": None, "volumes": {PACKAGES: {"bind": "/var/cache/packages"}}}
         elif name == "stranger":
             options = {"dns": dns, "entrypoint": ["sleep", "infinity"], "init": True, "cap_add": ["NET_ADMIN"]}
-        elif name == "witness":
+        elif name in VIRTUAL:
             options = witness.options()
         endpoint = self._docker.api.create_endpoint_config(aliases=[name], ipv4_address=ipv4, ipv6_address=ipv6 or None)
         labels = {"host": name, "release": made_of.suite, "ipv4": ipv4, "ipv6": ipv6, "inside": inside,
@@ -300,7 +301,7 @@ class Lab:
         )
         if inside not in ("", ipv4):
             self._docker.networks.get(self._inside).connect(container, aliases=[name], ipv4_address=inside)
-        if name == "witness":
+        if name in VIRTUAL:
             return container  # it is equipped once it runs
         machine = self._known(container)
         machine.put({"/etc/apt/apt.conf.d/01lab": _apt_configuration()})
