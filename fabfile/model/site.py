@@ -291,6 +291,16 @@ class Site(BaseModel):
         return name.removesuffix("." + min(bare, key=len)) if bare else "_"
 
     @property
+    def kept_paths(self) -> tuple[str, ...]:
+        """How the addresses of what outlives releases begin, as an application and as directories for names."""
+        kept, root = self.deploy.shared, self.deploy.docroot
+        if root:
+            return tuple(path[len(root) :] for path in kept if path.startswith(root + "/"))
+        within = (path.partition("/") for path in kept)
+        bare = (f"/{rest}" for room, _, rest in within if rest and room in self.rooms)
+        return tuple(dict.fromkeys((*(f"/{path}" for path in kept), *bare)))
+
+    @property
     def labels(self) -> int:
         """Labels of the domain; `%-(labels+1)+` is the subdomain in Apache's VirtualDocumentRoot."""
         return self.domain.count(".") + 1

@@ -151,7 +151,8 @@ def test_a_release_that_serves_there_is_seen_here_within_seconds(shared: Shared)
     shared.page()
     now = shared.files.check(f"readlink {TREE}/public_html").strip()
     other = "releases/20991231-000000"
-    shared.files.check(f"cp -a {TREE}/{now} {TREE}/{other} && sed -i 's/<h1>.*/<h1>the next/' {TREE}/{other}/www/index.html")
+    page = f"{TREE}/{other}/www/index.html"
+    shared.files.check(f"cp -a {TREE}/{now} {TREE}/{other} && sed -i 's/<h1>.*/<h1>the next/' {page}")
     try:
         shared.files.check(f"ln -s {other} {TREE}/new && mv -fT {TREE}/new {TREE}/public_html")
         end = time.monotonic() + 30
