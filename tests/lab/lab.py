@@ -149,10 +149,10 @@ class Lab:
     def add(self, name: str, release: str = "trixie", roles: tuple[str, ...] = ()) -> Machine:
         """Start one more bare server, `trixie` or `bookworm`, and write it into the lab's files.
 
-        In a fleet with the roles it shall have, which say in what network it stands.
+        In a fleet with the roles it shall have, which say in what network it stands; else only for what `files` brings.
         """
-        if bool(self.fleet) != bool(roles):
-            raise LabError(f"{name}: a host of a fleet needs its roles, such as app; any other has none")
+        if self.fleet and not roles:
+            raise LabError(f"{name}: a host of a fleet needs its roles, such as app")
         machine = self._start(name, RELEASES[release], roles)
         machine.wait()
         self.describe()

@@ -44,7 +44,7 @@ def options(roles: Sequence[str]) -> dict[str, Any]:
     """What docker-py starts a host with these roles with, besides what every server gets."""
     found: dict[str, Any] = {}
     if "files" in roles:
-        found["volumes"] = ["/srv"]  # ext4, as ganesha exports no overlay
+        found["volumes"] = ["/var/www"]  # of the disk's own kind (ext4): ganesha exports no overlay
     if roles and not is_outside(roles):
         # The inside network has IPv4 alone, and Docker takes ::1 away with the rest. Every Debian has it.
         found["sysctls"] = {"net.ipv6.conf.all.disable_ipv6": "0"}

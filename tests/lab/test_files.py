@@ -29,9 +29,11 @@ for user in {OWNER} {THEIRS}; do userdel $user; groupdel $user; done
 rm -rf /var/www/{SITE} /var/www/{NEIGHBOUR} /var/lib/gatehouse/loaded/rsync.service*; systemctl daemon-reload
 """
 FORGET_APP = f"""
-systemctl disable --now gatehouse-sync.timer; rm -f /etc/systemd/system/gatehouse-sync.* /etc/gatehouse/sync
+systemctl disable --now gatehouse-sync.timer; systemctl stop gatehouse-sync
+rm -f /etc/systemd/system/gatehouse-sync.* /etc/gatehouse/sync
 rm -f /usr/local/sbin/gatehouse-sync /var/lib/gatehouse/loaded/gatehouse-sync*
-find /etc -name '{SITE}.*' -delete; find /etc -name '{NEIGHBOUR}.*' -delete; systemctl daemon-reload
+find /etc -name '{SITE}.*' -delete; find /etc -name '{NEIGHBOUR}.*' -delete
+systemctl daemon-reload; systemctl reset-failed
 for user in {OWNER} {THEIRS}; do
     rm -f /etc/gatehouse/secrets/*/$user /etc/gatehouse/secrets/*/$user.conf; pkill -u $user; sleep 0.3
     userdel $user; groupdel $user
