@@ -363,3 +363,37 @@ def test_through_an_edge_only_web_servers_are_reached(sites: Folder, tmp_path: P
     text = refused(tmp_path / "fleet.yml", "hosts: {e: {roles: [edge], address: 10.0.0.1}, w: {address: 10.0.0.2}}\n")
     assert "sites/a.com.yml:2: hosts[0]: e has not the role web or app in fleet.yml" in text
     assert "for example:  hosts: [w]" in text
+
+
+FILES = """\
+hosts:
+  edge1: {address: 10.0.0.1, roles: [edge]}
+  app1: {address: 10.0.0.2, roles: [app]}
+  app2: {address: 10.0.0.3, roles: [app]}
+  files1: {address: 10.0.0.4, roles: [files]}
+"""
+
+
+def test_two_users_with_one_number_are_refused_where_hosts_share_files(sites: Folder, tmp_path: Path) -> None:
+    sites.write("a.com.yml", "domain: a.com\nuid: 300000\n").write("b.com.yml", "domain: b.com\nuid: 300000\n")
+
+    text = refused(tmp_path / "fleet.yml", FILES)
+
+    assert "sites/b.com.yml:2: uid: 300000 is already the number of a-com, the user of a.com" in text
+    assert "uid: 200000" in text
+    (tmp_path / "fleet.yml").write_text("hosts: {web1: {}}\n")
+    assert load_fleet(tmp_path / "fleet.yml").all_sites
+
+
+def test_what_outlives_releases_is_not_written_on_two_hosts_with_a_tree_each(sites: Folder, tmp_path: Path) -> None:
+    sites.write("a.com.yml", "domain: a.com\ndeploy: {shared: [uploads]}\n")
+
+    text = refused(tmp_path / "fleet.yml", FILES + "files: {mount: sync}\n")
+
+    assert "sites/a.com.yml:2: deploy.shared: with files: {mount: sync} each host has a tree of its own" in text
+    assert "hosts: [app1]" in text
+    (tmp_path / "fleet.yml").write_text(FILES)
+    assert load_fleet(tmp_path / "fleet.yml").all_sites
+    (tmp_path / "fleet.yml").write_text(FILES + "files: {mount: sync}\n")
+    sites.write("a.com.yml", "domain: a.com\nhosts: [app2]\ndeploy: {shared: [uploads]}\n")
+    assert load_fleet(tmp_path / "fleet.yml").all_sites
