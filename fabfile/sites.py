@@ -147,7 +147,8 @@ def deploy(c, domain, source="", json=False):  # noqa: ARG001
     """On call: bring a new release, let it serve by one switch, prove it; else the former one comes back (exit code 1).
 
     The files and the commands of `deploy:` in the site's file are the site's user's. Until the switch, and when the
-    run is broken off before it, the former release serves; what it left goes with the next deploy.
+    run is broken off before it, the former release serves; what it left goes with the next deploy. In a fleet with a
+    files host it is typed there: each host that shows the site hears of it, and a page of each app host proves it.
     """
     host = Host.of(c)
     one = host.site(domain)
