@@ -36,20 +36,28 @@ class Door:
 
     def __init__(self, connection: Connection, before: Door | None = None) -> None:
         self.connection, self.before = connection, before
-        self._lock, self._shut = threading.Lock(), ""
+        self._lock = threading.Lock()
+        self._shut: tuple[str, str] | None = None
 
     def open(self) -> None:
         """Open it, and those before it.  Raises Unreachable or one of the Guarded, as `opened` does."""
         with self._lock:
             if self._shut:
-                raise Unreachable(self._shut)
+                raise Unreachable(*self._shut)
             try:
-                if self.before:
-                    self.before.open()
+                self._come_near()
                 opened(self.connection)
             except Problem as problem:
-                self._shut = problem.message
+                self._shut = problem.message, problem.next_step
                 raise
+
+    def _come_near(self) -> None:
+        try:
+            if self.before:
+                self.before.open()
+        except Problem as problem:
+            why = f"{problem.message}; it is the way to {self.connection.original_host}"
+            raise Unreachable(why, problem.next_step) from None
 
 
 class Crew:
