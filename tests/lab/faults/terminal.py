@@ -1,4 +1,4 @@
-"""A terminal of its own for `fab`, at which Ctrl-C can be typed."""
+"""A terminal of its own for `fab` or `inv`, at which Ctrl-C can be typed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from ..machine import CHECKOUT, Machine
 
 
 class Terminal:
-    """`fab -H MACHINE ...` at a terminal; all that it shows is in `shown`."""
+    """`fab -H MACHINE ...` at a terminal, or `inv ...` without a machine; all that it shows is in `shown`."""
 
-    def __init__(self, machine: Machine, *args: str) -> None:
+    def __init__(self, machine: Machine | None, *args: str) -> None:
         self.keyboard, screen = pty.openpty()
-        fab = str(Path(sys.executable).parent / "fab")
+        tool = Path(sys.executable).parent / ("fab" if machine else "inv")
+        host = ("-S", str(machine.directory / "ssh_config"), "-H", machine.name) if machine else ()
         self.program = subprocess.Popen(
-            ["setsid", "--ctty", fab, "-S", str(machine.directory / "ssh_config"), "-H", machine.name, *args],
+            ["setsid", "--ctty", str(tool), *host, *args],
             cwd=CHECKOUT, stdin=screen, stdout=screen, stderr=screen,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
         )  # fmt: skip
