@@ -223,7 +223,7 @@ class Site(BaseModel):
         description="keys such as children, or false for a site without PHP",
         examples=[{"children": 5}],
     )
-    database: bool = switch(False, "a MariaDB database on the site's host, called as the owner, for the owner alone")
+    database: bool = switch(False, "a MariaDB database, called as the owner, for the owner alone")
     cache: Cache = Field(default=Cache(), title="Varnish", description="keys such as ttl", examples=[{"ttl": 120}])
     tls: Tls = Field(
         default=Tls(), title="the certificate", description="keys such as key", examples=[{"key": "ec256"}]
