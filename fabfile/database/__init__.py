@@ -11,7 +11,7 @@ from ..model import Site
 from ..model.ways import DATABASE
 from . import accounts, dumping, reading, restoring
 from .accounts import schemas
-from .handing import hand
+from .handing import hand, ini
 from .places import CONFIG, EMPTY, ROSTER, UNIT, address, keeper, ours, roster_file, shell
 from .tls import CERTIFICATE, KEY, certificate
 
@@ -117,6 +117,8 @@ def archive(host: Host, site: Site, into: str) -> None:
     if _files(host, site):
         label = f"archive the database {site.owner}"
         host.run(label, shell("dump") + 'archived "$1" "$2"', site.owner, into)
+    elif ini(site) in host.facts.files:
+        host.note(f"its database stays on {host.fleet.one('database')}, locked from the next run there on")
 
 
 def drop(host: Host, site: Site) -> None:
