@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 
 from invoke import Context, Exit
 from rich.text import Text
@@ -20,6 +20,13 @@ HELP = {
     "from_here": "prove it, and try from this machine as well, which is one of the world",
     "fleet": FLEET,
     "json": "print the same as JSON",
+}
+WANTED = {"open": "must come in", "closed": "must not come in", "silent": "must be kept out"}
+SEEN = {
+    "open": "comes in",
+    "refused": "is let through to where nobody listens",
+    "silent": "is kept out",
+    "none": "finds no way there",
 }
 MAY, NOT, SELF, DIFFERS = "x", ".", "", "!"
 TOLD = 4
@@ -145,10 +152,10 @@ def story(proof: Proof, failed: dict[str, Problem]) -> Iterator[Text]:
         count += 1
         yield Text(f"{name} was not asked: {problem.message}", "bold red")
         yield Text(f"  next: {problem.next_step}")
-    for one in proof.differences():
-        count += 1
-        yield Text(str(one), "bold red")
-        yield Text(f"  next: {one.next}")
+    for alike in grouped(proof.differences()):
+        count += len(alike)
+        yield Text(told(alike), "bold red")
+        yield Text(f"  next: {alike[0].next}")
     for name, address, port, program, why in proof.misplaced():
         count += 1
         yield Text(f"{name}: {program or 'something'} on {address}, port {port}: {why}", "bold red")
@@ -168,6 +175,22 @@ def story(proof: Proof, failed: dict[str, Problem]) -> Iterator[Text]:
     asked = sum(probe.port != PING for probe in proof.seen)
     well = "all is as it should be" if not count else f"{count} difference{'s'[: count > 1]}"
     yield Text(f"{len(proof.looks)} hosts, {asked} probes: {well}")
+
+
+def grouped(differences: Iterable[Difference]) -> list[list[Difference]]:
+    """Those that differ by their port alone are told together: a host without a firewall shows at all of them."""
+    groups: dict[Difference, list[Difference]] = {}
+    for one in differences:
+        groups.setdefault(replace(one, port=0, what=""), []).append(one)
+    return list(groups.values())
+
+
+def told(alike: Sequence[Difference]) -> str:
+    """What differs, in a sentence."""
+    one = alike[0]
+    who = one.source + (f" as {one.user}" if one.user != "root" else "")
+    ports = ", ".join(f"{each.port} {each.what}".rstrip() for each in alike)
+    return f"{who} -> {one.target}:{ports} {WANTED[one.wanted]}, and {SEEN[one.seen]}  ({one.address})"
 
 
 def _rule(rule: tuple[int, str]) -> str:

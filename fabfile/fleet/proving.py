@@ -20,7 +20,7 @@ from ..engine.pool import Crew
 from ..firewall.loading import wanted
 from ..firewall.rules import INNER, JUMPS, NOW, passing
 from ..model import Fleet
-from ..model.ways import SSH, STATIC, VARNISH, WORLD, listener, misplaced, ways, ways_to
+from ..model.ways import SSH, WORLD, listener, misplaced, ways, ways_to
 
 HERE = "here"
 """This machine, as a source: one of the world."""
@@ -75,7 +75,8 @@ class Look:
 
     addresses: all that others might find it at; ssh: the ports that sshd has; door: where this machine's SSH finds it,
     empty behind a bastion; listens: address (empty: all), port, program; named: TCP ports that rules in force name;
-    passing: ports that are open for a while; lacks and strange: rules by family.
+    passing: ports that are open for a while; guarded: addresses and ports that some users here may not come to; lacks
+    and strange: rules by family.
     """
 
     host: str
@@ -85,7 +86,7 @@ class Look:
     listens: tuple[tuple[str, int, str], ...]
     named: frozenset[int]
     passing: frozenset[int]
-    guarded: frozenset[int]
+    guarded: frozenset[tuple[str, int]]
     lacks: tuple[tuple[int, str], ...]
     strange: tuple[tuple[int, str], ...]
 
@@ -103,21 +104,6 @@ class Difference:
     wanted: str
     seen: str
     next: str
-
-    def __str__(self) -> str:
-        who = self.source + (f" as {self.user}" if self.user != "root" else "")
-        what = f" ({self.what})" if self.what else ""
-        happens = f"{WANTED[self.wanted]}, and {SEEN[self.seen]}"
-        return f"{who} -> {self.target}:{self.port}{what} {happens}  ({self.address})"
-
-
-WANTED = {"open": "must come in", "closed": "must not come in", "silent": "must be kept out"}
-SEEN = {
-    "open": "comes in",
-    "refused": "is let through to where nobody listens",
-    "silent": "is kept out",
-    "none": "finds no way there",
-}
 
 
 def look(host: Host) -> Look:
@@ -139,7 +125,7 @@ def look(host: Host) -> Look:
         tuple(sorted({*listening(host.ask(LISTENS))})),
         frozenset(port for rules in live.values() for port in ports(rules)),
         frozenset(port for rules in live.values() for port in ports(passing(rules, facts.clock))),
-        frozenset(INNER if should[4]["GATEHOUSE-INNER"] else ()),
+        frozenset(place for chains in should.values() for place in guarded(chains)),
         tuple(lacks),
         tuple(strange),
     )
@@ -158,6 +144,16 @@ def ports(rules: Iterable[str]) -> Iterator[int]:
         found = re.search(r"-p tcp .*--dports? (\S+)", rule)
         if found and rule.endswith("-j ACCEPT"):
             yield from (int(port) for port in re.split("[,:]", found[1]))
+
+
+def guarded(chains: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, int]]:
+    """Where rules on what goes out from a host look at whose it is: addresses, 127.0.0.1 within it, and ports."""
+    for chain, where in (("GATEHOUSE-INNER", "127.0.0.1"), ("GATEHOUSE-OUTER", "")):
+        for rule in chains.get(chain, ()):
+            found = re.search(r"--dports? ([\d,]+) ", rule)
+            there = re.search(r"-d ([^/ ]+)", rule)
+            if found:
+                yield from ((there[1] if there else where, int(port)) for port in found[1].split(","))
 
 
 def compared(live: Iterable[str], should: Mapping[str, Iterable[str]]) -> tuple[list[str], list[str]]:
@@ -180,27 +176,27 @@ class Proof:
         self._ways = {name: ways_to(fleet, name) for name in looks}
 
     def known(self) -> set[int]:
-        """Every TCP port that the data, a rule in force or a listener anywhere names."""
+        """Every TCP port that the data or a rule in force names, or at which anything listens for others anywhere."""
         found = {way.port for way in ways(self.fleet) if way.port != SSH} | {*INNER}
         found |= {int(door.partition("/")[0]) for door in self.fleet.open if door.endswith("/tcp")}
         for one in self.looks.values():
-            found |= {*one.ssh, *one.named, *(port for _, port, _ in one.listens)}
+            outward = {port for address, port, _ in one.listens if not address or not ip_address(address).is_loopback}
+            found |= {*one.ssh, *one.named, *outward}
         return found
 
     def probes(self, source: str) -> Iterator[Probe]:
         """All that `source` tries."""
         mine, known = self.looks[source], sorted(self.known())
         for target, other in self.looks.items():
+            places = {"127.0.0.1"} if target == source else {*other.addresses}
+            yield from (Probe(source, target, *place, NOBODY) for place in sorted(mine.guarded) if place[0] in places)
             if target == source:
-                yield from (Probe(source, source, "127.0.0.1", port, NOBODY) for port in sorted(mine.guarded))
                 continue
             private = _private(self.fleet, target)
             for address in other.addresses:
                 if address not in mine.addresses:
                     yield from (Probe(source, target, address, port) for port in known)
             yield from (Probe(source, target, address, PING) for address in private)
-            behind = {way.port for way in self._ways[target] if way.source == source} & {VARNISH, STATIC}
-            yield from (Probe(source, target, address, port, NOBODY) for address in private for port in sorted(behind))
 
     def outside(self) -> Iterator[Probe]:
         """All that this machine tries: where SSH finds a host without a bastion, and addresses that are the world's.

@@ -47,12 +47,12 @@ def ways_to(fleet: Fleet, host: str) -> tuple[Way, ...]:
         found += [Way(host, port, WORLD, "web") for port in (HTTP, HTTPS)]
     found += [Way(host, VARNISH, edge.name, "varnish") for edge in fleet.edges_of(host)]
     own = {*fleet.machine(host).roles}
-    webs = [web.name for web in fleet.webs if web.name != host]
     if "static" in own:
         edges = [edge.name for edge in fleet.edges if edge.name != host and fleet.together(edge.name, host)]
         found += [Way(host, STATIC, edge, "static") for edge in edges]
     if "database" in own:
-        found += [Way(host, DATABASE, web, "mariadb") for web in webs]
+        stored = {web.name for site in fleet.all_sites if site.database for web in fleet.webs_of(site)}
+        found += [Way(host, DATABASE, web, "mariadb") for web in stored - {host}]
     if "cache" in own:
         found += _to_cache(fleet, host)
     if "files" in own:

@@ -7,14 +7,22 @@ from typing import Any
 
 import pytest
 
+from fabfile.engine.facts import User
+from fabfile.firewall.rules import INNER, inner, outer
 from fabfile.fleet.matrix import cells, report, story, table
-from fabfile.fleet.proving import HERE, MEETS, NOBODY, PING, Look, Probe, Proof, compared, listening, ports
+from fabfile.fleet.proving import HERE, MEETS, NOBODY, PING, Look, Probe, Proof, compared, guarded, listening, ports
 from fabfile.model import Fleet
 from fabfile.model.ways import WORLD
 
 from ..model.test_ways import API, SPLIT, fleet
 
 SIX = {f"fd00::1{number}": f"10.0.0.1{number}" for number in range(6)}
+
+
+GUARDED = {
+    "edge1": frozenset({("10.0.0.12", 8081), ("10.0.0.11", 8083)}),
+    "app1": frozenset({("127.0.0.1", 8080)}),
+}
 
 
 def looked(found: Fleet, **more: Any) -> dict[str, Look]:
@@ -29,7 +37,7 @@ def looked(found: Fleet, **more: Any) -> dict[str, Look]:
             listens=(),
             named=frozenset(),
             passing=frozenset(),
-            guarded=frozenset({8080} if machine.serves else ()),
+            guarded=GUARDED.get(name, frozenset()),
             lacks=(),
             strange=(),
         )
@@ -149,7 +157,7 @@ def test_when_all_is_as_it_should_be_that_is_said(data: dict[str, Any]) -> None:
         (
             Probe("app1", "db1", "10.0.0.14", 3306),
             "silent",
-            "app1 -> db1:3306 (mariadb) must come in, and is kept out  (10.0.0.14)\n  next: fab -H db1 firewall",
+            "app1 -> db1:3306 mariadb must come in, and is kept out  (10.0.0.14)\n  next: fab -H db1 firewall",
         ),
         (
             Probe("app1", "db1", "10.0.0.14", 3306),
@@ -159,7 +167,7 @@ def test_when_all_is_as_it_should_be_that_is_said(data: dict[str, Any]) -> None:
         (
             Probe("static1", "db1", "10.0.0.14", 3306),
             "open",
-            "static1 -> db1:3306 (mariadb) must be kept out, and comes in  (10.0.0.14)\n  next: fab -H db1 firewall",
+            "static1 -> db1:3306 mariadb must be kept out, and comes in  (10.0.0.14)\n  next: fab -H db1 firewall",
         ),
         (
             Probe("static1", "db1", "fd00::14", 6379),
@@ -169,7 +177,7 @@ def test_when_all_is_as_it_should_be_that_is_said(data: dict[str, Any]) -> None:
         (
             Probe("edge1", "app1", "10.0.0.12", 8081, NOBODY),
             "open",
-            "edge1 as nobody -> app1:8081 (varnish) must not come in, and comes in  (10.0.0.12)\n"
+            "edge1 as nobody -> app1:8081 varnish must not come in, and comes in  (10.0.0.12)\n"
             "  next: fab -H edge1 firewall",
         ),
     ],
@@ -238,6 +246,26 @@ def test_the_rules_in_force_are_compared_with_those_that_the_roles_want() -> Non
     assert ([":INPUT DROP"], [":INPUT ACCEPT"]) == compared([":INPUT ACCEPT [1:9]", *LIVE[1:]], RULES)
     more = "-A GATEHOUSE -p tcp -m tcp --dport 3306 -j ACCEPT"
     assert ([], [more]) == compared([*LIVE, more], RULES)
+
+
+def test_where_rules_look_at_whose_it_is_somebody_without_business_tries() -> None:
+    users = {"haproxy": User("haproxy", 105, 105, "/", ""), "vcache": User("vcache", 107, 107, "/", "")}
+    rules = {
+        "GATEHOUSE-INNER": inner(users),
+        "GATEHOUSE-OUTER": outer(4, users, [("10.0.0.12", 8081)], [8083], roots=[("10.0.0.15", 873)]),
+    }
+
+    assert {("10.0.0.12", 8081), ("10.0.0.15", 873), *(("127.0.0.1", port) for port in INNER)} == {*guarded(rules)}
+
+
+def test_what_differs_by_its_port_alone_is_told_together() -> None:
+    made = proof()
+    for port in (3306, 6379):
+        made.seen[Probe("static1", "db1", "10.0.0.14", port)] = "refused"
+
+    line = "static1 -> db1:3306 mariadb, 6379 must be kept out, and is let through to where nobody listens  (10.0.0.14)"
+    assert line in told(made)
+    assert "2 differences" in told(made)
 
 
 def test_ports_that_rules_name_are_tried() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fabfile.model import Fleet
+from fabfile.model import Fleet, Site
 from fabfile.model.ways import MEMCACHED, WORLD, cache_port, listener, misplaced, ways, ways_to
 from tests.chapters.recording import site
 
@@ -28,8 +28,10 @@ API: dict[str, Any] = {
 }
 
 
-def fleet(data: dict[str, Any], **more: Any) -> Fleet:
-    return Fleet.model_validate(data | more)
+def fleet(data: dict[str, Any], *, database: bool = True, **more: Any) -> Fleet:
+    """With one site, which has a database unless it is said."""
+    site = Site.model_validate({"domain": "example.com", "database": database})
+    return Fleet.model_validate(data | more).with_sites([site])
 
 
 def told(found: Fleet) -> set[str]:
@@ -83,6 +85,10 @@ def test_the_database_of_the_pair_talks_to_the_api_server_alone() -> None:
         "api -> db:22 ssh",
         "api -> db:3306 mariadb",
     }
+
+
+def test_a_database_that_no_site_wants_is_nobodys() -> None:
+    assert not [way for way in told(fleet(SPLIT, database=False)) if ":3306" in way]
 
 
 def test_an_edge_leads_to_the_hosts_of_its_pool_alone() -> None:
