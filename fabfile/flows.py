@@ -12,6 +12,7 @@ from . import (
     cert,
     credentials,
     database,
+    edge,
     fail2ban,
     files,
     firewall,
@@ -36,7 +37,8 @@ CHAPTERS = (
     ("", sshd.STEPS),
     ("web", credentials.STEPS),
     ("edge", cert.STEPS_BEFORE),
-    ("edge", haproxy.STEPS),
+    ("haproxy", haproxy.STEPS),
+    ("nginx", edge.STEPS),
     ("web", varnish.STEPS),
     ("web static shared", (site.users, site.tree)),
     ("shared", files.STEPS),
@@ -54,12 +56,13 @@ CHAPTERS = (
 )
 """The chapters in order, and for hosts of which roles they are; "" is every host.  A host that makes pages (`web`) has
 every other role too that no host of the fleet has for it; `shared` is one with files for others, or from another: see
-Fleet.roles."""
+Fleet.roles.  `haproxy` or `nginx` is what an edge is."""
 
 
-def steps_of(roles):
-    """The steps for a host with these roles, in order."""
-    return tuple(step for whose, chapter in CHAPTERS if not whose or {*roles} & {*whose.split()} for step in chapter)
+def steps_of(roles, door="haproxy"):
+    """The steps for a host with these roles, in order; `door` is the server of edges."""
+    has = {*roles, door} if "edge" in roles else {*roles}
+    return tuple(step for whose, chapter in CHAPTERS if not whose or has & {*whose.split()} for step in chapter)
 
 
 BOOTSTRAP = steps_of(Fleet().roles("vps"))
@@ -113,4 +116,5 @@ def whole(c):
 def _wanted(c):
     """The steps of the whole: those of the host's roles; SELinux's only where fleet.yml asks for it."""
     host = Host.of(c)
-    return steps_of(host.fleet.roles(host.name)) + (selinux.STEPS if host.fleet.mac == "selinux" else ())
+    wanted = steps_of(host.fleet.roles(host.name), host.fleet.edge.server)
+    return wanted + (selinux.STEPS if host.fleet.mac == "selinux" else ())

@@ -10,7 +10,22 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import apache, cache, cert, credentials, database, fail2ban, files, haproxy, php, release, site, varnish
+from . import (
+    apache,
+    cache,
+    cert,
+    credentials,
+    database,
+    edge,
+    fail2ban,
+    files,
+    haproxy,
+    php,
+    release,
+    site,
+    static,
+    varnish,
+)
 from .engine import Facts, Guarded, Host, StepFailed, console, flow, query, steps
 from .engine import Problem as Failure
 from .engine.asking import confirmed
@@ -37,8 +52,12 @@ BEHIND = (
     varnish.start,
 )
 SHARED = (site.users, site.tree, *files.STEPS)
-FRONT = (cert.requests, haproxy.hosts, haproxy.start, cert.issue)
+FRONT = {
+    "haproxy": (cert.requests, haproxy.hosts, haproxy.start, cert.issue),
+    "nginx": (cert.requests, edge.hosts, edge.start, cert.issue),
+}
 """From the inside out: a site's name is answered once all behind it is there."""
+FILES = (static.sites, static.start)
 
 TAKEN_OVER = (php.configure, php.pools, php.start, apache.configure, apache.start)
 """What lets a host of an earlier Gatehouse serve releases."""
@@ -110,7 +129,13 @@ def apply(c, domain="", json=False):  # noqa: ARG001  (the engine reads it)
     host = Host.of(c)
     all_ = tuple(dict.fromkeys((*host.sites, *host.fronted)))
     one = (chosen_site(all_, domain, f"{host.name} has"),) if domain else ()
-    roles = {"shared": ("rsync", SHARED), "web": ("apache2", BEHIND), "edge": ("haproxy", FRONT)}
+    door, server = host.fleet.edge.server, host.fleet.static.server
+    roles = {
+        "shared": ("rsync", SHARED),
+        "static": (server, FILES),
+        "web": ("apache2", BEHIND),
+        "edge": (door, FRONT[door]),
+    }
     parts = [part for role, part in roles.items() if role in host.fleet.roles(host.name)]
     if missing := [package for package, _ in parts if package not in host.facts.packages]:
         raise Guarded(f"{host.name} is not set up yet: it has no {missing[0]}", f"fab -H {host.name} bootstrap")
@@ -336,6 +361,9 @@ def _on_again(host: Host, one: Site) -> None:
 
 def _front(host: Host, one: Site, verb: str, words: str) -> None:
     """HAProxy hears of it twice: by its file, for good; and at once, for connections that outlive the reload."""
+    if "edge" in host.fleet.roles(host.name) and host.fleet.edge.server == "nginx":
+        steps(host.visit.connection, edge.hosts, edge.start)
+        return
     if "haproxy" not in host.facts.packages:
         raise Guarded(f"{host.name} is not set up yet: it has no haproxy", f"fab -H {host.name} bootstrap")
     c = host.visit.connection
@@ -384,6 +412,11 @@ def remove(c, domain, yes=False):
         host.run(f"remove {one.root} and its user", FORGET, one.root, one.owner, one.domain)
 
 
+def _door(host: Host) -> Any:
+    """The chapter of the server that visitors speak to."""
+    return edge if host.fleet.edge.server == "nginx" else haproxy
+
+
 def _unserved(c: Any, host: Host, one: Site) -> None:
     """Its names, its vhost, its pool and its passwords go; no other site's file is touched."""
     if "shared" in host.fleet.roles(host.name):
@@ -394,13 +427,13 @@ def _unserved(c: Any, host: Host, one: Site) -> None:
     passwords = f"{cache.SECRETS}/{one.owner}", f"{php.POOL_SECRETS}/{one.owner}.conf"
     gone = *credentials.forgotten(one.owner), *cache.forgotten(one.owner)
     with host.about():
-        steps(c, haproxy.hosts)
+        steps(c, _door(host).hosts)
         with host.step("site.remove"):
             host.absent(
                 *(f"{apache.VHOSTS}/{one}.conf{ending}" for ending in ("", ".off", ".gone")), check=apache.CHECK
             )
             host.run(f"{one} has no certificate", UNLIST, one.domain)
-        steps(c, haproxy.start, apache.start, cache.sessions, php.pools)
+        steps(c, _door(host).start, apache.start, cache.sessions, php.pools)
         with host.step("site.remove"):
             host.absent(pool, f"{pool}.gone")
             host.run("its passwords go", 'rm -f -- "$@"', *passwords, *gone)

@@ -183,7 +183,8 @@ def _unit(server: str) -> str:
 
 def _ready(host: Host) -> str:
     """It serves when it says whether it sees a site's files: 200, or 503 before they are there."""
-    proxy = "PROXY UNKNOWN\\r\\n" if host.fleet.static.server == "nginx" else ""
+    proxied = host.fleet.static.server == "nginx" and host.fleet.edge.server == "haproxy"
+    proxy = "PROXY UNKNOWN\\r\\n" if proxied else ""
     return f"""bash -c 'exec 3<> /dev/tcp/{addresses(host)[0].strip("[]")}/{STATIC}
 printf "{proxy}HEAD / HTTP/1.0\\r\\nHost: health.invalid\\r\\n\\r\\n" >&3
 read -r _ status _ <&3; [ "$status" = 200 ] || [ "$status" = 503 ]' 2> /dev/null"""

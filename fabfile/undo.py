@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import apache, cache, cert, database, fail2ban, haproxy, php, selinux, sshd, system, varnish
+from . import apache, cache, cert, database, edge, fail2ban, haproxy, php, selinux, sshd, static, system, varnish
 from .engine import Facts, Guarded, Host, console, flow, steps
 from .engine.access import UNIT
 from .engine.asking import agreed
@@ -134,12 +134,15 @@ class Keeper:
 def keepers(host: Host) -> tuple[Keeper, ...]:
     """The services whose files an undo may put back, from the inside out."""
     fpm = php.DEBIAN[host.facts.release]
+    nginx = edge.start if host.fleet.edge.server == "nginx" else static.start
     return (
         Keeper(("/etc/mysql/", database.UNIT), database.CHECK, database.start),
         Keeper((php.FPM.format(php=fpm) + "/", php.UNIT.format(php=fpm)), f"php-fpm{fpm} -t", php.start),
         Keeper((apache.ROOT + "/", apache.UNIT), apache.CHECK, apache.start),
         Keeper(("/etc/varnish/", varnish.UNIT), varnish.CHECK, varnish.start),
         Keeper(("/etc/haproxy/", haproxy.UNIT), haproxy.CHECK, haproxy.start),
+        Keeper(("/etc/nginx/", edge.UNIT), edge.CHECK, nginx),
+        Keeper(("/etc/lighttpd/",), static.LIGHTTPD_CHECK, static.start),
         Keeper((fail2ban.ROOT + "/", fail2ban.UNIT), fail2ban.CHECK, fail2ban.start),
     )
 

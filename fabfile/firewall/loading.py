@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from ..engine import Guarded, Host, Unit
 from ..engine.remote import way_in
-from ..model.ways import SSH, STATIC, SYNC, VARNISH, WORLD, cache_port, ways_to
+from ..model.ways import SSH, STATIC, SYNC, WORLD, cache_port, pages, ways_to
 from .rules import FRONT, JUMPS, NOW, RULES, TOOLS, apart, chain, holds, inner, outer, passing, table
 
 Rules = dict[int, dict[str, list[str]]]
@@ -48,9 +48,9 @@ def wanted(host: Host, operators: Iterable[str] | None = None) -> Rules:
         if way.port != SSH
     ]
     bastions = [str(bastion.address) for bastion in fleet.bastions(host.name)]
-    behind = [(str(web.address), VARNISH) for web in fleet.webs_behind(host.name)]
+    behind = [(str(web.address), pages(fleet)) for web in fleet.webs_behind(host.name)]
     behind += [(str(one.address), STATIC) for one in fleet.statics_behind(host.name) if one.name != host.name]
-    own = [way.port for way in ways_to(fleet, host.name) if way.port in (VARNISH, STATIC)]
+    own = [way.port for way in ways_to(fleet, host.name) if way.port in (pages(fleet), STATIC)]
     front = FRONT[fleet.edge.server]
     keeper = fleet.one("files")
     follows = keeper and not fleet.keeps_files(host.name) and fleet.files.mount == "sync"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from ..engine import User
-from ..model.ways import MEMCACHED
+from ..model.ways import MEMCACHED, PLAIN
 
 Network = IPv4Network | IPv6Network
 Openings = Mapping[str, Sequence[Network]]
@@ -102,8 +102,9 @@ def inner(
     here = {role: user for role, user in (("edge", front), ("web", CACHE)) if role in roles}
     if not here or not {*here.values()} <= users.keys():
         return []
-    speakers = {port: (0, users[here[role]].uid) if role in here else (0,) for port, role in INNER.items()}
-    ports = ",".join(map(str, INNER))
+    between = INNER | ({PLAIN: "edge"} if front == FRONT["nginx"] else {})
+    speakers = {port: (0, users[here[role]].uid) if role in here else (0,) for port, role in between.items()}
+    ports = ",".join(map(str, between))
     return [
         *(
             f"-p tcp -m tcp --dport {port} -m owner --uid-owner {uid} -j ACCEPT"

@@ -11,8 +11,25 @@ from typing import Any
 
 from ..engine import Host, task
 from ..engine.render import render
-from ..model import Cache, Refusal, Site
+from ..model import Cache, Refusal
 from .backends import ALL, backend_of, backends, balanced, files_of, statics
+from .door import (
+    CIPHERS,
+    CIPHERSUITES,
+    CURVES,
+    FORGEABLE,
+    HEADERS,
+    HOP_BY_HOP,
+    MOST,
+    PAGES,
+    POST_QUANTUM,
+    REFUSED_METHODS,
+    RETURNED,
+    SAFE,
+    SUSPENDED,
+    TALKATIVE,
+    USUAL_BODY,
+)
 from .page import stats
 from .ramp import shift
 from .traffic import NOTHING, RECORD, drain, maintenance, ready, servers
@@ -23,106 +40,17 @@ MAPS = tuple(f"/etc/haproxy/{name}.map" for name in ("hosts", "cache", "bypass",
 BACKENDS = "/etc/haproxy/backends.map"
 SUSPENDED_MAP = "/etc/haproxy/suspended.map"
 ERRORS = "/etc/haproxy/errors/"
+NGINX = "/etc/nginx/conf.d/edge.conf"
+"""nginx's configuration as the door, where it is that, or was."""
 # A warning of today is a fault of tomorrow, so it is refused as well (management manual, -dW).
 CHECK = f"haproxy -c -dW -f {CONFIG}"
 # `active` says only that the master runs. After a reload that failed it says so at its socket, once it is through with
 # the new configuration; half a second is for the signal to arrive.
 READY = "sleep 0.5; echo 'show proc' | socat -T 5 - UNIX-CONNECT:/run/haproxy-master.sock | grep -q 'failed: 0'"
 
-# Mozilla Server Side TLS 6.0, "intermediate": no DHE, no CBC, the client's order.
-CIPHERS = (
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-RSA-CHACHA20-POLY1305",
-)
-CIPHERSUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
-CURVES = ("X25519", "prime256v1", "secp384r1")
-# The hybrid group wants OpenSSL 3.5, the keyword for curves towards servers HAProxy 3.0: Debian 13 has both.
-POST_QUANTUM = "X25519MLKEM768"
-
-# What a request may look like: bytes of its URL (RFC 9110, 4.1, wants 8000), bytes and number of its headers; and bytes
-# of all when its body comes without a length, well below the 15360 that HAProxy's buffer takes.
-MOST = {"url": 8000, "head": 12000, "headers": 80, "unmeasured": 10_000, "buffered": 8000}
-USUAL_BODY = Site(domain="example.com").body_limit
-
-# What HAProxy says itself, and what it means to a visitor.
-PAGES = {
-    400: ("Bad Request", "The request could not be understood."),
-    403: ("Forbidden", "This request is not allowed."),
-    405: ("Method Not Allowed", "This kind of request is not served here."),
-    408: ("Request Timeout", "The request took too long to arrive."),
-    413: ("Content Too Large", "What you sent is larger than this site takes."),
-    429: ("Too Many Requests", "Too many requests came from your address. Please wait a moment."),
-    500: ("Internal Server Error", "Something went wrong here. Please try again later."),
-    501: ("Not Implemented", "This kind of request is not served here."),
-    502: ("Bad Gateway", "The site gave no valid answer. Please try again in a moment."),
-    503: ("Service Unavailable", "The site cannot be reached at the moment. Please try again in a moment."),
-    504: ("Gateway Timeout", "The site took too long to answer. Please try again in a moment."),
-}
-HEADERS = {
-    405: {"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"},
-    429: {"Retry-After": "10"},
-    503: {"Retry-After": "10"},
-}
-# The same, for codes of which HAProxy 2.6 has no page.
-RETURNED = {
-    411: ("Length Required", "What you sent is too large to come without its length."),
-    414: ("URI Too Long", "The address that you asked for is too long."),
-    421: ("Misdirected Request", "This server does not serve the name that you asked for."),
-    431: ("Request Header Fields Too Large", "Your browser sent too much. Deleting this site's cookies may help."),
-}
-SUSPENDED = {"code": 503, "reason": "Down for maintenance", "advice": "This site is being worked on. Please come back."}
 # What HAProxy's parser says by itself, in both releases (mux_h1.c); it never gets as far as a rule. And 408: after an
 # answer HAProxy 3.0 reads the rest of a body that dribbles for as long as it comes; without one it closes.
 UNSAID = (400, 408, 413, 422, 500, 501)
-# Methods that ask for a tunnel, an echo, or a look into the cache.
-REFUSED_METHODS = ("CONNECT", "TRACE", "TRACK", "PURGE", "BAN", "REFRESH", "PRI")
-# Where somebody could claim another address, host, protocol or path than it has; X-Forwarded-* goes as a family.
-FORGEABLE = (
-    "CF-Connecting-IP",
-    "CF-Connecting-IPv6",
-    "Client-IP",
-    "Fastly-Client-IP",
-    "Forwarded",
-    "Forwarded-For",
-    "Front-End-Https",
-    "HTTP2-Settings",
-    "Proxy",
-    "Surrogate-Capability",
-    "True-Client-IP",
-    "Upgrade",
-    "Via",
-    "X-Client-IP",
-    "X-Cluster-Client-IP",
-    "X-Host",
-    "X-Original-Host",
-    "X-Original-URL",
-    "X-Originating-IP",
-    "X-ProxyUser-IP",
-    "X-Real-IP",
-    "X-Remote-Addr",
-    "X-Remote-IP",
-    "X-Rewrite-URL",
-    "X-Scheme",
-    "X-Site-Cache",
-    "X-Url-Scheme",
-)
-# What is between the client and us (RFC 9110, 7.6.1). Connection could name headers that the next server would drop.
-HOP_BY_HOP = ("Connection", "Keep-Alive", "Proxy-Connection", "TE")
-# What tells strangers which programs to look up (OWASP Secure Headers Project, "headers to remove").
-TALKATIVE = ("Server", "Via", "X-Varnish", "X-Powered-By", "X-Generator", "X-Redirect-By")
-# OWASP's set as far as it breaks no ordinary site; a site that sets its own keeps it.
-SAFE = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "SAMEORIGIN",
-    "X-Permitted-Cross-Domain-Policies": "none",
-    "Referrer-Policy": "strict-origin-when-cross-origin",
-    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
-    "Content-Security-Policy": "frame-ancestors 'self'",
-}
 
 
 @task
@@ -209,7 +137,12 @@ def start(c):
 
     Certificates are no reason for one: gatehouse-renew loads those itself, and compares what is served with the disk.
     """
-    Host.of(c).service("haproxy", restart_on=[UNIT], reload_on=[CONFIG, *MAPS, BACKENDS, ERRORS], ready=READY)
+    host = Host.of(c)
+    if NGINX in host.facts.files:  # it was the door, and holds the ports
+        host.absent(NGINX)
+        files_too = "static" in host.fleet.roles(host.name) and host.fleet.static.server == "nginx"
+        host.run("nginx makes room", f"systemctl {'restart' if files_too else 'disable --now'} nginx")
+    host.service("haproxy", restart_on=[UNIT], reload_on=[CONFIG, *MAPS, BACKENDS, ERRORS], ready=READY)
 
 
 def patience(host: Host) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..engine import Host, Problem, console, query
 from ..engine.tunnel import Tunnel
+from .traffic import fronts
 
 PAGE = "/run/haproxy/page.sock"
 
@@ -16,6 +17,7 @@ def stats(c, port=0):
     network, and sshd need not allow forwarding.
     """
     host = Host.of(c)
+    fronts(host)
     if host.ask('[ ! -S "$1" ] || echo yes', PAGE) != "yes\n":
         raise Problem(f"HAProxy on {host.name} shows no page", f"fab -H {host.name} haproxy")
     with Tunnel(host.visit.connection, PAGE, port) as tunnel:

@@ -131,7 +131,7 @@ def servers(c, json=False):
     when no static host is up.
     """
     host = Host.of(c)
-    _fronts(host)
+    fronts(host)
     rows = [server.row for server in read_servers(_asked(host, LOOK))]
     if json:
         console.print_json(data=rows)
@@ -284,7 +284,7 @@ def chosen(host: Host, name: str) -> list[Server]:
 
 def look(host: Host, name: str = "") -> list[Server]:
     """Every server of pages and of files.  Raises Refusal when `name` is none of them, before anything is asked."""
-    _fronts(host)
+    fronts(host)
     known = {server.name for backend in backends(host) for server in backend.servers}
     known |= {server.name for server in statics(host)}
     if name and name not in known:
@@ -296,8 +296,10 @@ def look(host: Host, name: str = "") -> list[Server]:
     return rows
 
 
-def _fronts(host: Host) -> None:
+def fronts(host: Host) -> None:
     """Raises Refusal, with the right host, where there is no HAProxy."""
+    if host.fleet.edge.server == "nginx":
+        raise Refusal(Wrong(f"the edge {host.name} is nginx: it has no servers to list, drain or shift", key="edge"))
     if "edge" not in host.fleet.roles(host.name):
         edges = [edge.name for edge in host.fleet.edges] or ["vps"]
         raise Refusal(Wrong(f"{host.name} has no HAProxy", example=f"fab -H {edges[0]} haproxy.servers"))

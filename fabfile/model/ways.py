@@ -14,7 +14,8 @@ WORLD = "world"
 """Everybody, as a source."""
 
 SSH, HTTP, HTTPS = 22, 80, 443
-VARNISH, STATIC = 8081, 8083
+VARNISH, STATIC, PLAIN = 8081, 8083, 8084
+"""Varnish hears of the visitor by the PROXY protocol at its first port, and at PLAIN in a header."""
 DATABASE, REDIS, NFS, SYNC = 3306, 6379, 2049, 873
 MEMCACHED = range(20000, 30000)
 """Where the ports lie of the sites' memcached, one each."""
@@ -33,6 +34,11 @@ class Way:
     what: str
 
 
+def pages(fleet: Fleet) -> int:
+    """The port at which the fleet's edges come to Varnish: nginx does not speak the PROXY protocol to web servers."""
+    return PLAIN if fleet.edge.server == "nginx" else VARNISH
+
+
 def ways(fleet: Fleet) -> tuple[Way, ...]:
     """Every opening of the fleet but those of `open:` in fleet.yml and of firewall.allow."""
     return tuple(sorted({way for name in fleet.hosts for way in ways_to(fleet, name)}))
@@ -45,7 +51,7 @@ def ways_to(fleet: Fleet, host: str) -> tuple[Way, ...]:
     found += [Way(host, SSH, source, "ssh") for source in bastions or [WORLD]]
     if "edge" in roles:
         found += [Way(host, port, WORLD, "web") for port in (HTTP, HTTPS)]
-    found += [Way(host, VARNISH, edge.name, "varnish") for edge in fleet.edges_of(host)]
+    found += [Way(host, pages(fleet), edge.name, "varnish") for edge in fleet.edges_of(host)]
     own = {*fleet.machine(host).roles}
     if "static" in own:
         edges = [edge.name for edge in fleet.edges if edge.name != host and fleet.together(edge.name, host)]

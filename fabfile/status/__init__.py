@@ -42,7 +42,8 @@ if command -v fail2ban-client > /dev/null; then
     done
 fi > "$box/jails" &
 php=$(systemctl list-units --all --plain --no-legend 'php*-fpm.service' | awk '{ print $1 }')
-for unit in haproxy varnish apache2 redis-server mariadb fail2ban netfilter-persistent cron unattended-upgrades $php; do
+for unit in haproxy nginx lighttpd varnish apache2 redis-server mariadb fail2ban netfilter-persistent cron \
+    unattended-upgrades $php; do
     [ "$(systemctl show -P LoadState "$unit")" = not-found ] ||
         say "service ${unit%.service}" "$(systemctl show -P ActiveState -P UnitFileState "$unit" | tr '\n' ' ')"
 done
@@ -221,6 +222,14 @@ class Screen:
         return [reading for reading in self.readings if reading.fault]
 
 
+def spare(host: Host) -> set[str]:
+    """Services that a host had before its fleet chose another: they are still installed, and rest."""
+    fleet, roles = host.fleet, host.fleet.roles(host.name)
+    needed: set[str] = {fleet.edge.server} if "edge" in roles else set()
+    needed |= {fleet.static.server} if "static" in roles else set()
+    return {"haproxy", "nginx", "lighttpd"} - needed - ({"haproxy"} if "edge" not in roles else set())
+
+
 def looked(host: Host) -> Screen:
     """One round trip.  Raises the engine's Problems."""
     asked = time.time()
@@ -230,7 +239,12 @@ def looked(host: Host) -> Screen:
         said.setdefault(key, []).append(value)
     ports = {host.visit.connection.port, *map(int, said.get("ssh", ()))}
     judge = partial(misplaced, host.fleet, host.name, ssh_ports=ports)
-    found = list(readings(answer, judge, {site.owner for site in host.sites}))
+    given_up = spare(host)
+    found = [
+        one
+        for one in readings(answer, judge, {site.owner for site in host.sites})
+        if one.layer != "service" or one.name not in given_up
+    ]
     if ahead := skew(int(said["clock"][0]), asked, time.time()):
         found.append(Reading("clock", "host", f"{ahead:+d} s", "it differs from yours: one of the two is wrong"))
     left = [day for line in said.get("certificate", ()) for day in line.split("\t")[1:3]]

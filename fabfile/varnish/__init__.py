@@ -65,7 +65,7 @@ def install(c, memory=0):
     """
     host = Host.of(c)
     megabytes = int(memory) or min(max(host.facts.memory_mb // 8, 64), 8192)
-    host.template(UNIT, megabytes=megabytes, private=private(host))
+    host.template(UNIT, megabytes=megabytes, private=private(host), plain=plain(host))
     host.link(NCSA, "/dev/null")
     host.packages("varnish", "socat")
 
@@ -84,6 +84,8 @@ def configure(c):
         check=CHECK,
         normal=Cache(),
         patience=max([60, *(site.php.timeout + 10 for site in host.sites if site.php)]),
+        plain=plain(host),
+        edges=[str(edge.address) for edge in host.fleet.edges_of(host.name)] or ["127.0.0.1"],
         analytics="|".join(ANALYTICS),
         static=rf"(?i)^[^?]+\.({'|'.join(STATIC)})(\?|$)",
         script=r"(?i)^[^?]+\.php[0-9]*/",
@@ -105,6 +107,11 @@ def private(host: Host) -> str:
         return ""
     address = host.fleet.machine(host.name).address
     return f"[{address}]" if isinstance(address, IPv6Address) else str(address)
+
+
+def plain(host: Host) -> str:
+    """The address at which nginx, as the door, reaches Varnish without the PROXY protocol; none where HAProxy is."""
+    return (private(host) or "127.0.0.1") if host.fleet.edge.server == "nginx" else ""
 
 
 STEPS = (install, configure, start)

@@ -247,12 +247,12 @@ def test_private_ipv6_addresses_are_let_in_by_ip6tables_alone(host: Callable[...
     assert not [rule for rule in rules[4]["GATEHOUSE"] if "tcp" in rule]
 
 
-@pytest.mark.parametrize(("server", "uid"), [("haproxy", 105), ("nginx", 33)])
+@pytest.mark.parametrize(("server", "uid", "port"), [("haproxy", 105, 8081), ("nginx", 33, 8084)])
 def test_on_an_edge_its_server_alone_speaks_to_what_is_behind_it(
-    host: Callable[..., Recorded], server: str, uid: int
+    host: Callable[..., Recorded], server: str, uid: int, port: int
 ) -> None:
     rules = wanted(in_fleet(host(users=EDGE), "edge1", edge={"server": server}))
-    doors = ("-d 10.0.0.12/32 -p tcp -m tcp --dport 8081", "-d 10.0.0.11/32 -p tcp -m tcp --dport 8083")
+    doors = (f"-d 10.0.0.12/32 -p tcp -m tcp --dport {port}", "-d 10.0.0.11/32 -p tcp -m tcp --dport 8083")
 
     assert rules[4]["GATEHOUSE-OUTER"] == [
         rule

@@ -44,6 +44,7 @@ def written() -> Iterator[Written]:
             facts: dict[str, Any] = {"packages": dict.fromkeys(PACKAGES, "1"), "files": files, "ipv6": "1"}
             host = Whole(monkeypatch, *sites, **(facts | {"ssh_ports": (22,)} | known))
             host.fleet = fleet or host.fleet
-            return contents(host.after(*flows.steps_of(host.fleet.roles(host.name))))  # type: ignore[no-untyped-call]
+            wanted = flows.steps_of(host.fleet.roles(host.name), host.fleet.edge.server)  # type: ignore[no-untyped-call]
+            return contents(host.after(*wanted))
 
         yield write

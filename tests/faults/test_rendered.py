@@ -27,6 +27,7 @@ from fabfile.engine.facts import Facts, User
 from fabfile.engine.host import Host
 from fabfile.engine.render import TEMPLATES, BadValue
 from fabfile.fail2ban import JAIL, LOGS
+from fabfile.haproxy.door import USUAL_BODY
 from fabfile.model import Cache, Deploy, Fleet, Php, Site, Tls
 from tests.chapters.recording import Recorded, a_file
 from tests.chapters.recording import site as a_site
@@ -217,7 +218,7 @@ def read_the_maps(files: dict[str, str], site: Site) -> None:
     rule = [f"ttl={site.cache.ttl}", f"grace={site.cache.grace}", f"keep={','.join(site.cache.keep_cookies)}"]
     assert cache == ([] if site.cache == Cache() else [[site.domain, *rule]])
     assert suspended == []
-    assert bodies == ([] if site.body_limit == haproxy.USUAL_BODY else [[site.domain, str(site.body_limit)]])
+    assert bodies == ([] if site.body_limit == USUAL_BODY else [[site.domain, str(site.body_limit)]])
 
 
 def read_the_vhost(files: dict[str, str], site: Site) -> None:
@@ -459,7 +460,7 @@ def test_f35_what_the_host_says_of_itself_stays_in_its_line_too(written: Written
 # ---------------------------------------------------------------------------------------------- F-40: what is not there
 
 CACHING = {"address": "10.0.0.11", "roles": ("web", "cache")}
-PARTS = {"etc/haproxy/errors/page", "etc/haproxy/limits"}  # included by others
+PARTS = {"etc/haproxy/errors/page", "etc/haproxy/limits", "etc/nginx/edge.errors"}  # included by others
 
 
 @pytest.mark.fault("F-40")
@@ -479,9 +480,10 @@ def test_f40_every_template_renders_and_none_asks_for_what_is_not_there(
         packages = dict.fromkeys((*PACKAGES, "php8.2-fpm"), "1")
         written(SPECIMEN, NEIGHBOUR, release=release, packages=packages)
         written(a_site(php=False), release=release, packages=packages, ipv6="")
-        for server in ("nginx", "lighttpd"):
+        for server, door in (("nginx", "haproxy"), ("lighttpd", "nginx")):
             all_roles = {"address": "10.0.0.1", "roles": ("edge", "web", "static")}
-            fleet = Fleet.model_validate({"hosts": {"vps": all_roles}, "static": {"server": server}})
+            servers = {"static": {"server": server}, "edge": {"server": door}}
+            fleet = Fleet.model_validate({"hosts": {"vps": all_roles}, **servers})
             written(SPECIMEN, NEIGHBOUR, release=release, packages=packages, fleet=fleet)
         for roles, files in (("files", {}), ("files", {"server": "ganesha"}), ("files", {"mount": "sync"}),
                              ("app", {}), ("app", {"mount": "sync"})):  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fabfile.haproxy import SAFE
+from fabfile.haproxy.door import SAFE
 
 from ...front.visitor import HSTS, Answer, Visitor
 from ...machine import Machine
