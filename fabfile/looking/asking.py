@@ -17,6 +17,10 @@ journal() {
 mine() {
     find "$root/log" -maxdepth 1 -type f -name "$1*" -newermt "@$since" -printf '%T@\t%p\n' | sort -n | cut -f 2 |
         while IFS= read -r file; do zcat -f -- "$file"; done
+    # A static host has one log for all sites, with the site's name in the second place.
+    [ "$1" != access_log ] || find /var/log/nginx /var/log/lighttpd -maxdepth 1 -name 'static.log*' -newermt "@$since" \
+        -printf '%T@\t%p\n' | sort -n | cut -f 2 | while IFS= read -r file; do zcat -f -- "$file"; done |
+        awk -v names="$names" 'BEGIN { split(names, part, " "); for (n in part) mine[part[n]] } $2 in mine'
 }
 # within: of Apache's lines those of the time in question, by the host's own clock.
 within() {
@@ -35,7 +39,7 @@ within() {
         (key "") >= (from "") && (key "") <= (to "")'
 }
 as() { sed "s/^/$1\t/"; }
-now=$(date +%s) since=$1 until=$2 root=$3
+now=$(date +%s) since=$1 until=$2 root=$3 names=${9-}
 case $since in -*) since=$((now + since)) ;; esac
 case $until in -*) until=$((now + until)) ;; '') until=$((now + 1)) ;; esac
 """

@@ -83,6 +83,7 @@ def gathered(host: Host, site: Site, since: str, until: str, wanted: Wanted, lin
     most = MOST if wanted.text else lines
     behind = asking.behind(host)
     words = (asking.front(site, wanted.statuses, wanted.number), asking.back(wanted.statuses, wanted.number))
+    names = " ".join(site.names)
     return Gathered(
-        host.ask(asking.LINES, since, until, site.root, site.owner, str(most), *words, "yes" * behind), behind
+        host.ask(asking.LINES, since, until, site.root, site.owner, str(most), *words, "yes" * behind, names), behind
     )

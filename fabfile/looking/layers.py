@@ -50,10 +50,18 @@ class Seen:
 
     @property
     def away(self) -> str:
-        """The other host whose Varnish was asked, from an edge; empty when it was this host's."""
+        """The other host whose Varnish, or whose files, were asked, from an edge; empty when it was this host's."""
         front = self.walk.front
-        local = front is None or front.backend == "acme" or front.server in ("varnish", "<NOSRV>", self.host)
-        return "" if front is None or local else front.server
+        server = front.server.partition(":")[0] if front else ""
+        local = front is None or front.backend == "acme" or server in ("varnish", "<NOSRV>", self.host)
+        return "" if local else server
+
+    @property
+    def files(self) -> str:
+        """The static host that was asked; empty when it was not one, or a web server in its place."""
+        front = self.walk.front
+        a_file = front is not None and front.backend.partition(":")[0] == "static" and ":" not in front.server
+        return front.server if front and a_file and front.server != "<NOSRV>" else ""
 
     def layers(self) -> list[Layer]:
         """From the outside in, as far as it came."""
@@ -113,6 +121,9 @@ class Seen:
     def _behind(self) -> Iterator[Layer]:
         walk, front, cache = self.walk, self.walk.front, self.cache
         if front is None or walk.target.scheme == "http":
+            return
+        if self.files:
+            yield Layer("files", f"{front.status} from {self.files}", front.status >= 400)
             return
         if self.away:
             yield Layer("varnish", f"on {self.away}")

@@ -167,6 +167,10 @@ def test_its_log_names_the_site_the_visitor_and_the_request(pair: Pair, stranger
         time.sleep(0.5)
     assert log.startswith(f"{stranger.ip} example.com ")
     assert log.rstrip().endswith(number)
+    told_of = pair.second.fab("logs", "example.com", "--id", number[:8], "--json", directory=pair.directory)
+    assert told_of.returncode == 0, told_of.stderr
+    [one] = json.loads(told_of.stdout)["requests"]
+    assert (one["client"], one["status"]) == (stranger.ip, 200)
     pair.second.check(f"logrotate -f /etc/logrotate.d/{server(pair)}")
     assert get(stranger, pair, f"/static/style.css?{mark}2")[0] == 200
 

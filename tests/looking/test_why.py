@@ -150,3 +150,13 @@ def test_a_cookie_that_vcl_took_away_is_no_reason() -> None:
     assert found
     assert "the request carries a cookie (PHPSESSID)" == found.why
     assert verdict([]) is None
+
+
+def test_a_file_names_the_static_host_that_it_came_from_and_a_web_server_in_its_place() -> None:
+    found = seen(("varnish/varnish 0", "static/static1 0"))
+    assert ["dns", "tls", "haproxy", "files"] == [layer.name for layer in found.layers()]
+    assert {} == bad(found)
+    missing = seen(("varnish/varnish 0", "static/static1 0"), (" 200 ", " 404 "))
+    assert "404 from static1" == bad(missing)["files"]
+    spare = seen(("varnish/varnish 0", "static/web2:pages 0"))
+    assert "on web2" == next(layer.text for layer in spare.layers() if layer.name == "varnish")
