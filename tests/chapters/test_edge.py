@@ -155,6 +155,7 @@ def test_varnish_believes_the_edges_alone(host: MakeHost) -> None:
     there = host("app1")
     put = contents(there.after(varnish.install, varnish.configure))
     assert "-a plain=10.0.0.2:8084,HTTP" in put[varnish.UNIT]
+    assert "10.0.0.2:8081" not in put[varnish.UNIT]
     assert 'acl edges {\n    "10.0.0.1";\n}' in put[varnish.VCL]
     there.fleet = Fleet.model_validate({"hosts": HOSTS}).with_sites([SHOP])
     put = contents(there.after(varnish.install, varnish.configure))
