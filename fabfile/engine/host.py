@@ -48,10 +48,11 @@ class Host(Errand):
 
         Raises Refusal when another one of the run is the same machine.
         """
-        other = self.known.setdefault(identity(self.visit.connection), self)
-        if other is not self:
-            c = self.visit.connection
+        c = self.visit.connection
+        other = self.known.get(identity(c), self)
+        if other.name != self.name:
             raise Refusal(f"{other.name} and {self.name} are one machine in ssh_config: {c.user}@{c.host}:{c.port}")
+        self.known[identity(c)] = self
 
     @property
     def operators(self) -> list[str]:

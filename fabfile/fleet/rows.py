@@ -6,8 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from textwrap import shorten
 
 from ..engine.report import Line, Report, table
+
+WIDTH = 140
+"""Characters of an outcome in the table; all of it stands above, where the host told it."""
 
 STYLES = {"would change": "cyan", "waits": "yellow", "failed": "bold red", "stopped": "bold red"}
 
@@ -71,6 +75,6 @@ def show(rows: Sequence[Row], as_json: bool, dry: bool) -> None:
     ]
     for row in rows:
         numbers = row.would_change if dry else row.changed, row.kept, f"{row.seconds:.1f}"
-        outcome = f"{row.outcome}: {row.reason}" if row.reason else row.outcome
+        outcome = shorten(f"{row.outcome}: {row.reason}" if row.reason else row.outcome, WIDTH)
         cells.append((row.host, " ".join(row.roles), *map(str, numbers), outcome))
     table(cells, [STYLES.get(row.outcome, "") for row in rows])

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from fabfile.engine import Host
+from fabfile.engine.pool import Crew
 from fabfile.engine.report import Line, Report
 from fabfile.fleet.choice import chosen_hosts
 from fabfile.fleet.command import typed
 from fabfile.fleet.order import tiers, waits_for
 from fabfile.fleet.rows import Row
-from fabfile.model import Fleet, Refusal
+from fabfile.model import Fleet, Refusal, load_fleet
 
 ROOT = Path(__file__).parents[2]
 INV = Path(sys.executable).parent / "inv"
@@ -192,6 +194,17 @@ def test_two_names_of_one_machine_are_refused(nobody: Path) -> None:
 
     assert done.returncode == 2, done.stdout + done.stderr
     assert "edge1 and web1 are one machine in ssh_config: ops@127.0.0.1:1" in done.stderr
+
+
+def test_another_task_of_the_same_invocation_meets_the_same_hosts(
+    nobody: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Host, "known", {})
+    fleet = load_fleet(nobody)
+    for _ in range(2):
+        for host in Crew(fleet, list(fleet.hosts)).hosts.values():
+            host.enrol()
+            assert Host.of(host.visit.connection) is host
 
 
 def report(*lines: tuple[str, str]) -> Report:
