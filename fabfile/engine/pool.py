@@ -59,6 +59,12 @@ class Door:
             why = f"{problem.message}; it is the way to {self.connection.original_host}"
             raise Unreachable(why, problem.next_step) from None
 
+    def anew(self) -> None:
+        """What it was is forgotten: the next one opens it again."""
+        with self._lock:
+            self.connection.close()
+            self._shut = None
+
 
 class Crew:
     """The hosts of one run over a fleet.  Each is visited once; those behind the same bastion share the way through it.
@@ -82,6 +88,7 @@ class Crew:
     def __exit__(self, *_: object) -> None:
         for host in self.hosts.values():
             host.visit.close()
+            host.leave()
         self.leave()
 
     def each(
@@ -118,6 +125,17 @@ class Crew:
         self.stopping = True
         for host in self.hosts.values():
             host.visit.stop()
+
+    def anew(self, bastions: Sequence[str], names: Sequence[str]) -> None:
+        """New connections to these bastions, whose sshd leads to more hosts now, and to those hosts."""
+        for name in bastions:
+            if name in self.hosts:
+                self.hosts[name].visit.close()
+        for door in self._bastions.values():
+            if door.connection.original_host in bastions:
+                door.anew()
+        for name in names:
+            self._doors[name].anew()
 
     def leave(self) -> None:
         """Let all lines go."""

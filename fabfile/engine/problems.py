@@ -2,6 +2,7 @@
 
     Problem                 exit code 1: it was tried, and failed
     ├── Unreachable         no SSH connection
+    │   └── NotLed          the gateway's sshd does not lead there
     ├── StepFailed          an operation of a step failed on the host
     │   └── CheckRefused    a service's own check refused what the step would have put in place
     ├── Stopped             Ctrl-C (exit code 130)
@@ -35,6 +36,12 @@ class Problem(Exception):
 
 class Unreachable(Problem):
     """The host did not answer, or did not let us in."""
+
+
+class NotLed(Unreachable):
+    """The gateway let us in, and its sshd does not lead to the host behind it.  `gate` is its name in ssh_config."""
+
+    gate = ""
 
 
 class StepFailed(Problem):

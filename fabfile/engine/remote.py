@@ -29,7 +29,7 @@ from fabric import Config, Connection
 
 from . import gateway  # noqa: F401  (Fabric asks there)
 from .facts import quoted
-from .problems import ChangedKey, Guarded, Locked, NoRoot, Problem, StepFailed, Stopped, UnknownKey, Unreachable
+from .problems import ChangedKey, Guarded, Locked, NoRoot, NotLed, Problem, StepFailed, Stopped, UnknownKey, Unreachable
 from .script import SHELL, Box
 
 # patchwork 1.0.1 looks for the six that invoke 1 carried.
@@ -184,11 +184,13 @@ def _unreachable(c: Connection, error: Exception) -> Unreachable:
     if isinstance(c.gateway, Connection):
         gate = c.gateway.original_host
         if isinstance(error, paramiko.ChannelException) and error.code == PROHIBITED:
-            return Unreachable(
+            problem = NotLed(
                 f"{gate} is the way to {name}, and its sshd does not lead to {where}",
                 f"HostName of {name} in ssh_config must be its address in fleet.yml, and {gate} an edge there; "
                 f"then: fab -H {gate} sshd",
             )
+            problem.gate = gate
+            return problem
         if isinstance(error, paramiko.ChannelException) or reason.startswith("Timeout opening channel"):
             return Unreachable(
                 f"{name} cannot be reached: {gate}, the way there, gets no connection to {where}",

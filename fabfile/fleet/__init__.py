@@ -11,7 +11,7 @@ from invoke import Collection, task
 from ..engine.pool import told
 from ..engine.tasks import Step
 from ..status import fleet as status
-from . import bootstrap, command, matrix
+from . import bootstrap, command, matrix, replace
 
 Within = Mapping[str, tuple[int, int]]
 
@@ -23,6 +23,7 @@ def inv_tasks() -> Collection:
         _task(bootstrap.bootstrap, bootstrap.HELP, bootstrap.WITHIN),
         _task(bootstrap.check, bootstrap.HELP, bootstrap.WITHIN),
         _task(command.run, command.HELP),
+        _task(replace.replace, replace.HELP, replace.WITHIN),
         _task(status.status, status.HELP),
         _task(matrix.matrix, matrix.HELP),
     )

@@ -10,11 +10,11 @@ from typing import Any
 
 from invoke import Exit
 
-from .. import credentials, flows
+from .. import credentials, flows, sshd
 from ..engine import Host, Problem, console, steps
 from ..engine.known import Cards
 from ..engine.pool import Crew
-from ..engine.problems import Stopped
+from ..engine.problems import NotLed, Stopped
 from ..engine.report import errors, problem
 from ..engine.stop import stoppable
 from ..model import Fleet
@@ -34,6 +34,7 @@ class Making:
         self.crew = Crew(fleet, names, dry)
         self.board = Board(self.crew.hosts, as_json)
         self.cards: Cards = {}
+        self._unled: dict[str, str] | None = None if dry else {}
         for name, host in self.crew.hosts.items():
             host.enrol()
             host.cards, host.watch = self.cards, functools.partial(self.board.busy, name)
@@ -47,6 +48,8 @@ class Making:
         """All of it, and what became of each host.  It never raises for what happens on a host, nor for Ctrl-C."""
         with self.crew, self.board.showing(), stoppable(self._stop), suppress(KeyboardInterrupt):
             self._side_by_side("looking", self.names, self._first_round)
+            if self._unled:
+                self._lead()
             # Who changes nothing waits for nobody.
             for tier in (self.names,) if self.dry else tiers(self.fleet, self.names):
                 self._side_by_side("checking" if self.dry else "making", self._fit(tier), self._whole)
@@ -58,6 +61,14 @@ class Making:
         assert host.facts
         if not self.dry and "web" in self.fleet.roles(host.name):
             steps(c, *credentials.STEPS)
+
+    def _lead(self) -> None:
+        """Bastions hear to whom they shall lead now; then those hosts are tried again that could not be reached."""
+        assert self._unled
+        (names, gates), self._unled = ([*self._unled], sorted({*self._unled.values()})), None
+        self._side_by_side("leading", gates, lambda c: steps(c, *sshd.STEPS))
+        self.crew.anew(gates, names)
+        self._side_by_side("looking", names, self._first_round)
 
     def _whole(self, c: Any) -> None:
         flows.whole(c)  # type: ignore[no-untyped-call]
@@ -106,6 +117,9 @@ class Making:
     def _ended(self, name: str, answer: object) -> None:
         self.board.ended(name)
         if isinstance(answer, Stopped):
+            return
+        if isinstance(answer, NotLed) and self._unled is not None and answer.gate in self.crew.hosts:
+            self._unled[name] = answer.gate
             return
         if isinstance(answer, Problem):
             with errors.capture() as wrong:

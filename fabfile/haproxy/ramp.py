@@ -108,7 +108,11 @@ def shift(c, server, to=FULL, step=10, every=30):
     others, once a second; when clearly more fails there, the weight goes back to where it was, with the numbers, and
     the exit code is 1. A server that is drained or in maintenance begins at 0. Ctrl-C leaves the weight where it is.
     """
-    host = Host.of(c)
+    climb(Host.of(c), server, to, step, every)
+
+
+def climb(host: Host, server: str, to: int, step: int, every: int) -> None:
+    """The same on a host.  Raises Problem, with everything as it was, when clearly more fails where load was added."""
     rows = look(host, server)
     found = of(rows, server)
     if to == 0:

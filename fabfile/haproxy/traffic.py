@@ -155,7 +155,7 @@ def drain(c, server, wait=60, force=False):
     left; exit code 1 when some are after `wait` seconds.
     """
     host = Host.of(c)
-    _take_away(host, server, "drain", wait, force)
+    take_away(host, server, "drain", wait, force)
     console.print(f"{host.name}  who has a session there stays: haproxy.maintenance {server} moves them too")
 
 
@@ -169,7 +169,7 @@ def maintenance(c, server, wait=60, force=False):
 
     What is under way there ends by itself; refusals and exit codes are those of haproxy.drain.
     """
-    _take_away(Host.of(c), server, "maint", wait, force)
+    take_away(Host.of(c), server, "maint", wait, force)
 
 
 @query(
@@ -197,7 +197,8 @@ def ready(c, server, wait=20):
     console.print(f"{host.name}  {server} is led to, at {weight}%{more}")
 
 
-def _take_away(host: Host, name: str, state: str, wait: int, force: bool) -> None:
+def take_away(host: Host, name: str, state: str, wait: int, force: bool) -> None:
+    """Into `drain` or `maint`, and wait for the requests under way.  Raises Guarded for the last one that serves."""
     rows = look(host, name)
     found = of(rows, name)
     guard(host, rows, name, force)
