@@ -38,11 +38,13 @@ PATIENCE = 20
 """Seconds that a page may take which proves a host."""
 
 # ASK ADDRESS PORT DOMAIN PAGE PATIENCE: what Varnish of another host answers to this edge, which speaks as its HAProxy
-# does (PROXY protocol), for nobody in particular.
+# does (PROXY protocol), for nobody in particular.  Varnish keeps no answer to that question.
 ASK = r"""
-printf 'PROXY UNKNOWN\r\n%s\r\n' "GET $4 HTTP/1.1" > "$box/request"
-printf '%s\r\n' "Host: $3" 'User-Agent: gatehouse' 'Accept: */*' 'X-Forwarded-Proto: https' 'X-Site-Cache: pass' \
-    'Connection: close' '' >> "$box/request"
+page=$4?
+case $4 in *\?*) page="$4&" ;; esac
+printf 'PROXY UNKNOWN\r\n%s\r\n' "GET ${page}gatehouse=$(date +%s%N) HTTP/1.1" > "$box/request"
+printf '%s\r\n' "Host: $3" 'User-Agent: gatehouse' 'Accept: */*' 'X-Forwarded-Proto: https' 'Connection: close' '' \
+    >> "$box/request"
 timeout "$5" bash -c 'exec 4<> "/dev/tcp/$1/$2"; cat "$3" >&4; cat <&4' ask "$1" "$2" "$box/request" \
     2> /dev/null | sed -n '1s,^HTTP/1\.[01] \([0-9]\{3\}\).*,\1,p'
 """
