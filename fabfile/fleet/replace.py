@@ -37,12 +37,13 @@ QUARTER = 25
 PATIENCE = 20
 """Seconds that a page may take which proves a host."""
 
-# ASK ADDRESS PORT DOMAIN PAGE PATIENCE: what Varnish of another host answers to this edge, which speaks as its HAProxy
-# does (PROXY protocol), for nobody in particular.  Varnish keeps no answer to that question.
+# ASK ADDRESS PORT DOMAIN PAGE PATIENCE EDGE: what Varnish of another host answers to this edge, which speaks as its
+# HAProxy does (PROXY protocol; Varnish takes no UNKNOWN), for itself.  No answer to that question is kept.
 ASK = r"""
 page=$4?
 case $4 in *\?*) page="$4&" ;; esac
-printf 'PROXY UNKNOWN\r\n%s\r\n' "GET ${page}gatehouse=$(date +%s%N) HTTP/1.1" > "$box/request"
+case $1 in *:*) family=TCP6 ;; *) family=TCP4 ;; esac
+printf '%s\r\n' "PROXY $family $6 $1 40000 $2" "GET ${page}gatehouse=$(date +%s%N) HTTP/1.1" > "$box/request"
 printf '%s\r\n' "Host: $3" 'User-Agent: gatehouse' 'Accept: */*' 'X-Forwarded-Proto: https' 'Connection: close' '' \
     >> "$box/request"
 timeout "$5" bash -c 'exec 4<> "/dev/tcp/$1/$2"; cat "$3" >&4; cat <&4' ask "$1" "$2" "$box/request" \
@@ -152,16 +153,18 @@ def _brought(crew: Crew, old: Machine, new: Machine, sites: Sequence[Site]) -> N
 def _proved(edge: Host, old: Machine, new: Machine, sites: Sequence[Site]) -> None:
     """The edge asks for each site's page there.  Raises StepFailed for one that is not as it should be, or was."""
     for one in sites:
-        status, expected = _status(edge, new, one), str(one.deploy.expect)
-        if status != expected and status != (before := _status(edge, old, one)):
+        status, expected, before = _status(edge, new, one), str(one.deploy.expect), ""
+        if status != expected and (not status or status != (before := _status(edge, old, one))):
             raise StepFailed(
                 f"{new} answers {status or 'nothing'} to {edge.name} for https://{one}{one.deploy.smoke}; "
-                f"{expected} is expected, and {old} answers {before or 'nothing'}",
+                f"{expected} is expected{f', and {old} answers {before}' if before else ''}",
                 f"find out why: fab -H {new} logs {one}; then the same again",
             )
     console.print(f"{edge.name}  {new} answers for {len(sites)} sites as it should", markup=False)
 
 
 def _status(edge: Host, web: Machine, site: Site) -> str:
-    page = site.deploy.smoke
-    return edge.ask(ASK, str(web.address), str(VARNISH), site.domain, page, str(PATIENCE)).strip()
+    """What the host answers to the edge for the site's page; empty: nothing."""
+    here = edge.fleet.machine(edge.name).address
+    words = web.address, VARNISH, site.domain, site.deploy.smoke, PATIENCE, here
+    return edge.ask(ASK, *map(str, words)).strip()
