@@ -1,4 +1,4 @@
-"""The matrix proved on two web servers: what is changed by hand is named, and nothing else."""
+"""The matrix proved, on two web servers and on T5's six: what is changed by hand is named, and nothing else."""
 
 from __future__ import annotations
 
@@ -88,3 +88,68 @@ def test_what_was_changed_by_hand_is_named_and_nothing_else(two: Path, vps: Mach
     }
     assert [(one["host"], one["port"], one["program"]) for one in told["listeners"]] == [("vps", 8080, "apache2")]
     assert told["rules"] == [{"host": "vps12", "lacks": [f"IPv6 -A GATEHOUSE {web}"], "strange": []}]
+
+
+# ---------------------------------------------------------------------- six hosts
+
+PORTS = "22,80,443,873,2049,3306,6082,6379,8080-8083"
+
+
+@pytest.fixture(scope="module")
+def six(split: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """T5's six hosts, bootstrapped, with a site that has a database."""
+    place = tmp_path_factory.mktemp("six")
+    (place / "sites").mkdir()
+    (place / "sites" / "example.com.yml").write_text("domain: example.com\ndatabase: true\n")
+    directory = split.describe(place, place / "sites")
+    done = run_tool("inv", "fleet.bootstrap", "--fleet", str(directory / "fleet.yml"), timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return directory
+
+
+@pytest.mark.demand
+def test_each_of_the_six_is_reached_by_those_that_need_it_alone(six: Path, split: Lab) -> None:
+    told = proved(six, "--from-here")
+    assert told["well"], json.dumps(told, indent=1)
+    assert not told["unproved"]
+
+    places = {machine.name: {machine.ip, machine.inside} - {""} for machine in split.servers}
+    every = " ".join(sorted(address for each in places.values() for address in each))
+    scan = split.stranger.check(f"nmap -Pn -n -T4 --max-retries 1 -p {PORTS} -oG - {every}", timeout=600)
+    seen = {
+        (line.split()[1], int(port.split("/")[0]))
+        for line in scan.splitlines()
+        if "Ports:" in line
+        for port in line.partition("Ports: ")[2].split(", ")
+        if "/open/" in port
+    }
+    assert seen == {(split.machine("edge1").ip, port) for port in (22, 80, 443)}
+
+
+@pytest.mark.demand
+def test_a_rule_that_was_removed_names_exactly_its_pair(six: Path, split: Lab) -> None:
+    db, app = split.machine("db1"), split.machine("app1")
+    rule = f"GATEHOUSE -s {app.inside}/32 -p tcp -m tcp --dport 3306 -j ACCEPT"
+    save, back = "iptables-save -t filter > /run/rules", "iptables-restore < /run/rules && rm /run/rules"
+    with changed(db, f"{save} && iptables -D {rule}", back=back):
+        told = proved(six)
+        shown = matrix(six, "--prove").stdout
+
+    assert pairs(told) == {("app1", "db1", 3306, "root", "silent")}
+    assert told["rules"] == [{"host": "db1", "lacks": [f"IPv4 -A {rule}"], "strange": []}]
+    assert f"app1 -> db1:3306 mariadb must come in, and is kept out  ({db.inside})" in shown
+
+
+@pytest.mark.demand
+def test_a_bind_that_was_widened_is_told_although_the_firewall_holds(six: Path, split: Lab) -> None:
+    hand = "/etc/mysql/mariadb.conf.d/zz-by-hand.cnf"
+    with changed(
+        split.machine("db1"),
+        f"printf '[mariadbd]\\nbind-address = 0.0.0.0\\n' > {hand} && systemctl restart mariadb",
+        back=f"rm {hand} && systemctl restart mariadb",
+    ):
+        told = proved(six)
+
+    assert not told["differences"]
+    assert [(one["host"], one["port"], one["program"]) for one in told["listeners"]] == [("db1", 3306, "mariadbd")]
+    assert not told["well"]
