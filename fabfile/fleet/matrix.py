@@ -13,7 +13,8 @@ from ..engine import Problem, console
 from ..engine.pool import FLEET, chosen_fleet
 from ..model import Fleet
 from ..model.ways import WORLD, ways
-from .proving import PING, Difference, Proof, proved
+from .proof import PING, Difference, Proof
+from .proving import proved
 
 HELP = {
     "prove": "try it from every host to every host, what must be open and what must be closed",

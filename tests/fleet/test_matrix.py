@@ -10,7 +10,7 @@ import pytest
 from fabfile.engine.facts import User
 from fabfile.firewall.rules import INNER, inner, outer
 from fabfile.fleet.matrix import cells, report, story, table
-from fabfile.fleet.proving import HERE, MEETS, NOBODY, PING, Look, Probe, Proof, compared, guarded, listening, ports
+from fabfile.fleet.proof import HERE, MEETS, NOBODY, PING, Look, Probe, Proof, compared, guarded, listening, ports
 from fabfile.model import Fleet
 from fabfile.model.ways import WORLD
 
