@@ -18,7 +18,7 @@ POOL = f"{INCLUDES}/{{owner}}.conf"
 INI, HANDLER = f"{HANDED}/{{owner}}/cache.ini", f"{HANDED}/{{owner}}/sessions.php"
 
 LEAVE = """
-systemctl disable --now redis-server
+apt purge redis-server
 rm -f "$@"
 systemctl daemon-reload
 """

@@ -41,9 +41,10 @@ if command -v fail2ban-client > /dev/null; then
         say jail "$jail $(fail2ban-client status "$jail" | sed -n 's/.*Currently banned:[[:space:]]*//p')"
     done
 fi > "$box/jails" &
-php=$(systemctl list-units --all --plain --no-legend 'php*-fpm.service' | awk '{ print $1 }')
+own=$(systemctl list-units --all --plain --no-legend 'php*-fpm.service' | awk '{ print $1 }')
+own="$own $(systemctl list-unit-files --plain --no-legend 'gatehouse-memcached-*' | awk '{ print $1 }')"
 for unit in haproxy nginx lighttpd varnish apache2 redis-server mariadb fail2ban netfilter-persistent cron \
-    unattended-upgrades $php; do
+    unattended-upgrades $own; do
     [ "$(systemctl show -P LoadState "$unit")" = not-found ] ||
         say "service ${unit%.service}" "$(systemctl show -P ActiveState -P UnitFileState "$unit" | tr '\n' ' ')"
 done

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fabfile.model import Fleet, Site
+from fabfile.model import Fleet, Refusal, Site, load_fleet
 from fabfile.model.ways import MEMCACHED, WORLD, cache_port, listener, misplaced, ways, ways_to
 from tests.chapters.recording import site
 
@@ -153,3 +155,28 @@ def test_what_hosts_come_to_listens_on_the_private_address_alone(host: str, loca
 def test_sshd_may_listen_where_it_really_does() -> None:
     assert not misplaced(fleet(SPLIT), "db1", "", 2222, (2222,))
     assert misplaced(fleet(SPLIT), "db1", "", 22, (2222,))
+
+
+def test_two_sites_behind_one_port_of_memcached_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    """Found by trying: the port comes from the owner's name."""
+    met: dict[int, str] = {}
+    for number in itertools.count():
+        port = cache_port(fleet(API), site(f"s{number:05}.test"))
+        if port in met:
+            break
+        met[port] = f"s{number:05}.test"
+    (tmp_path / "sites").mkdir()
+    for domain in (met[port], f"s{number:05}.test"):
+        (tmp_path / "sites" / f"{domain}.yml").write_text(f"domain: {domain}\n")
+    hosts = "hosts: {app1: {address: 10.0.0.1}, cache1: {address: 10.0.0.2, roles: [cache]}}\n"
+    file = tmp_path / "fleet.yml"
+    file.write_text(f"{hosts}cache: {{server: memcached}}\n")
+
+    with pytest.raises(Refusal, match=rf"s{number:05}\.test would have port {port} on cache1, as ") as refused:
+        load_fleet(file)
+
+    assert f"cache: {{ports: {{s{number:05}-test: 20000}}}}" in str(refused.value)
+    file.write_text(f"{hosts}cache: {{server: memcached, ports: {{s{number:05}-test: 20000}}}}\n")
+    assert 20000 == cache_port(load_fleet(file), site(f"s{number:05}.test"))
+    file.write_text(hosts)
+    load_fleet(file)

@@ -73,7 +73,7 @@ def test_f20_f23_no_link_and_no_race_leads_root_out_of_the_site_s_tree(
             for line in LATER:
                 host.check(line)
             _done(host, "cert.renew", "example.com", "--force", directory=changed)
-            _done(host, "haproxy", "site", "php", "apache", "fail2ban", directory=without)
+            _done(host, "haproxy", "site", "cache", "php", "apache", "fail2ban", directory=without)
             _done(host, "bootstrap", directory=usual)
     finally:
         _done(host, "bootstrap", directory=usual)
@@ -114,14 +114,14 @@ def test_f21_a_hard_link_to_a_file_of_root_keeps_its_owner_and_mode(
         host.check(f"chmod 0755 {A_ROOT}/tmp {A_ROOT}/mail")
         host.check(f"touch -d '400 days ago' {A_ROOT}/tmp")
 
-        _done(host, "site", "php", "apache", directory=varied[1])
+        _done(host, "site", "cache", "php", "apache", directory=varied[1])
         for line in LATER[:4]:
             host.check(line)
         after = host.check(look)
         shown = [status(ask(host, "example.com", f"/prize{index}")) for index in range(len(PRIZES))]
     finally:
         host.check(f"rm -f {' '.join(names)}")
-        _done(host, "site", "php", "apache", directory=varied[0])
+        _done(host, "site", "cache", "php", "apache", directory=varied[0])
 
     assert before == after
     assert all(denied)

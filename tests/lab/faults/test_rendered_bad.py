@@ -131,7 +131,7 @@ def test_f44_session_passwords_that_are_empty_or_were_seen_are_made_anew_and_ses
     before = vps.check(f"cat {secrets}/gatehouse")
     vps.check(f": >{secrets}/{OWNER}; chmod 0644 {secrets}/gatehouse")
 
-    done = vps.fab("php")
+    done = vps.fab("cache", "php")
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "600 64\n600 64\n" == vps.check(f"stat -c '%a %s' {secrets}/{OWNER} {secrets}/gatehouse")
@@ -140,7 +140,7 @@ def test_f44_session_passwords_that_are_empty_or_were_seen_are_made_anew_and_ses
     session, count = body(room.ask("count.php")).split()
     assert f"{session} 2" == body(room.ask("count.php", f"Cookie: PHPSESSID={session}"))
     assert "1" == count
-    again = vps.fab("php")
+    again = vps.fab("cache", "php")
     assert "0 changed" in again.stdout
     seen("an empty and a readable session password are made anew; secrets in YAML and keys in the bundle are refused")
 
