@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from ..engine import User
-from ..model.ways import MEMCACHED, PLAIN
+from ..model.ways import MEMCACHED, PLAIN, STATIC
 
 Network = IPv4Network | IPv6Network
 Openings = Mapping[str, Sequence[Network]]
@@ -102,7 +102,11 @@ def inner(
     here = {role: user for role, user in (("edge", front), ("web", CACHE)) if role in roles}
     if not here or not {*here.values()} <= users.keys():
         return []
-    between = INNER | ({PLAIN: "edge"} if front == FRONT["nginx"] else {})
+    between = dict(INNER)
+    if front == FRONT["nginx"]:
+        between[PLAIN] = "edge"
+    if "static" in roles and "edge" in roles:
+        between[STATIC] = "edge"
     speakers = {port: (0, users[here[role]].uid) if role in here else (0,) for port, role in between.items()}
     ports = ",".join(map(str, between))
     return [

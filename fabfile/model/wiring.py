@@ -114,6 +114,9 @@ def _roles(fleet: Fleet, document: Document) -> Iterator[Problem]:
             elif role == "static" and not fleet.edges:
                 message = f"{machine} is a static host, and no host has the role edge to lead visitors there"
                 yield document.says(path, message, f"edge1: {{address: {_free(fleet)}, roles: [edge]}}")
+            elif role == "static" and fleet.webs and not machine.serves and not fleet.one("files"):
+                message = f"{machine} is a static host, and no host has the role files to give it the sites' files"
+                yield document.says(path, message, f"files1: {{address: {_free(fleet)}, roles: [files]}}")
             elif role in INNER and role != "app" and not fleet.webs:
                 message = f"{machine} is there as {role}, and no host has the role app or web to need it"
                 missing = "app" if fleet.edges else "web"

@@ -96,6 +96,8 @@ def test_for_an_edge_on_the_same_host_it_is_the_loopback(host: MakeHost) -> None
         assert static.addresses(there) == listens
         config = contents(there.after(haproxy.configure))[haproxy.CONFIG]
         assert "server edge1 127.0.0.1:8083 check" in config
+        inner = loaded(there)[4]["GATEHOUSE-INNER"]
+        assert [rule.split()[-3] for rule in inner if "--dport 8083" in rule] == ["0", "105"]
 
 
 def test_the_configuration_is_there_before_the_package_that_would_take_port_80(host: MakeHost) -> None:

@@ -115,6 +115,11 @@ def test_what_is_right_is_taken(tmp_path: Path, text: str) -> None:
             ":1: hosts.app1.roles", "app1 is an app host, and no host has the role edge", "roles: [web]",
         ),
         (
+            SIX.replace("  files1: {address: 10.0.0.15, roles: [files]}\n", ""),
+            ":3: hosts.static1.roles", "no host has the role files to give it the sites' files",
+            "files1: {address: 10.0.0.15, roles: [files]}",
+        ),
+        (
             "hosts: {one: {roles: [app, web]}}\n",
             ":1: hosts.one.roles", "one is web and app", "roles: [web]",
         ),
