@@ -102,8 +102,9 @@ def set_apart(shop: Shop, app: Machine, place: Path) -> Iterator[Apart]:
             pytest.fail(done.stdout + done.stderr, pytrace=False)
 
 
-# What the app host has of the shop's sites.
+# What the app host has of the shop's sites.  The packages first: they restart FPM, which does not without a pool.
 LEAVE = """
+DEBIAN_FRONTEND=noninteractive apt-get -qq purge php*-mysql php*-gd > /dev/null
 for site in blog shop; do
     find /etc -name "$site.test.*" -delete
     userdel $site-test
@@ -111,5 +112,4 @@ for site in blog shop; do
     rm -rf /var/www/$site.test /etc/gatehouse/sites/$site-test
     rm -f /etc/gatehouse/card/*-$site-test /etc/gatehouse/secrets/*/$site-test*
 done
-DEBIAN_FRONTEND=noninteractive apt-get -qq purge php*-mysql php*-gd > /dev/null
 """
