@@ -22,7 +22,7 @@ EXAMPLE = Path(__file__).parent / "example"
 SITE = "domain: example.com\ndatabase: true\nphp: {timeout: 10}\n"
 
 LIMIT = 75
-"""Seconds after which any answer would be a hang: HAProxy waits 70, Apache as long as PHP may take, which is 10 here."""
+"""Seconds after which any answer would be a hang: HAProxy waits 70, Apache as long as PHP may take (here 10)."""
 
 SEEN = 20
 """Seconds after which an edge has seen that a host is away."""
