@@ -23,6 +23,7 @@ from fabfile.database import CONFIG, ROSTER, accounts, dumping, handing, reading
 from fabfile.database.places import EMPTY, KEPT, SOCKET, shell
 from fabfile.database.reading import Database, read_databases
 from fabfile.engine import Guarded, Host, Problem, StepFailed
+from fabfile.engine.certified import worn
 from fabfile.engine.changes import AddUser, Change, Install, Load, Remove, Rename, Run
 from fabfile.engine.facts import File
 from fabfile.engine.filled import MARK
@@ -351,7 +352,7 @@ def a_certificate(address: str, days: int) -> str:
     ],
 )
 def test_a_certificate_is_made_anew_before_it_ends_and_for_another_address(pem: str, why: str) -> None:
-    assert why == tls.worn(pem, "10.0.0.14", int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()))
+    assert why == worn(pem, "10.0.0.14", int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()))
 
 
 def test_an_app_host_tells_the_site_where_its_database_is(monkeypatch: pytest.MonkeyPatch) -> None:
