@@ -18,6 +18,8 @@ SERVERS = ("nginx", "lighttpd")
 
 NGINX = "/etc/nginx/nginx.conf"
 NGINX_SITES = "/etc/nginx/conf.d/static.conf"
+NGINX_EDGE = "/etc/nginx/conf.d/edge.conf"
+"""nginx as the door to the world; this host may have been one."""
 NGINX_ROOMS = "/etc/nginx/rooms.map"
 NGINX_CHECK = "nginx -t -q"
 
@@ -119,7 +121,7 @@ def start(c):
     host = Host.of(c)
     if host.fleet.static.server == "nginx":
         _gone(host, "lighttpd")
-        taken = [NGINX, NGINX_SITES, NGINX_ROOMS, "/etc/nginx/errors/"]
+        taken = [NGINX, NGINX_SITES, NGINX_EDGE, NGINX_ROOMS, "/etc/nginx/errors/"]
         host.service("nginx", restart_on=[_unit("nginx")], reload_on=taken, ready=_ready(host))
     else:
         _gone(host, "nginx")
@@ -169,6 +171,8 @@ def _configured(host: Host) -> None:
         host.template(root + "/errors/{code}.html", code=code, reason=reason, advice=advice)
     for path in files:
         host.template(path, check=check, **values)
+    if "edge" not in host.fleet.roles(host.name):
+        host.absent(NGINX_EDGE, check=NGINX_CHECK)
 
 
 def over_nfs(host: Host) -> bool:

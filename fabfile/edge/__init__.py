@@ -35,6 +35,8 @@ from ..model.ways import pages
 UNIT = "/etc/systemd/system/nginx.service.d/gatehouse.conf"
 MAIN = "/etc/nginx/nginx.conf"
 CONFIG = "/etc/nginx/conf.d/edge.conf"
+FILES = "/etc/nginx/conf.d/static.conf"
+"""What a static host's nginx serves; this host may have been one."""
 SITES = "/etc/nginx/edge.sites"
 ANSWER = "/etc/nginx/edge.answer"
 ONWARD = "/etc/nginx/edge.onward"
@@ -133,6 +135,8 @@ def configure(c, requests=5000, concurrent=500):
     }
     for path in (ONWARD, ANSWER, MAIN, CONFIG):
         host.template(path, check=CHECK, **values)
+    if "static" not in host.fleet.roles(host.name) or host.fleet.static.server != "nginx":
+        host.absent(FILES, check=CHECK)
 
 
 @task
@@ -145,7 +149,7 @@ def start(c):
     door = host.facts.units.get("haproxy.service", Unit())
     if "haproxy" in host.facts.packages and (door.active == "active" or door.enabled == "enabled"):
         host.run("HAProxy makes room for nginx", "systemctl disable --now haproxy")
-    files = [MAIN, CONFIG, SITES, ANSWER, ONWARD, *MAPS, ERRORS]
+    files = [MAIN, CONFIG, FILES, SITES, ANSWER, ONWARD, *MAPS, ERRORS]
     host.service("nginx", restart_on=[UNIT], reload_on=files, ready=READY)
 
 

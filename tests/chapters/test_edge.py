@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fabfile import edge, flows, haproxy, static, varnish
-from fabfile.engine.changes import Install, PutFile, PutLink, Run
+from fabfile.engine.changes import Install, PutFile, PutLink, Remove, Run
 from fabfile.engine.facts import Unit, User
 from fabfile.firewall.loading import wanted as loaded
 from fabfile.haproxy import door
@@ -134,6 +134,13 @@ def test_every_page_that_it_may_need_is_there(host: MakeHost) -> None:
     named = set(re.findall(r"/\.error/(\S+);", put[edge.CONFIG] + put[edge.ANSWER]))
     assert named <= {path.rpartition("/")[2] for path in put if path.startswith(edge.ERRORS)}
     assert {"502.html", "504.html", "421.html", "429.html", "suspended.html"} <= named
+
+
+def test_what_a_host_was_before_goes_with_its_role(host: MakeHost) -> None:
+    before = {edge.FILES: a_file(), static.NGINX_EDGE: a_file()}
+    gone = {name: {change.path for change in host(name, files=before).after(*steps) if isinstance(change, Remove)}
+            for name, steps in {"edge1": edge.STEPS[2:3], "static1": static.STEPS[1:2]}.items()}  # fmt: skip
+    assert gone == {"edge1": {edge.FILES}, "static1": {static.NGINX_EDGE}}
 
 
 def test_haproxy_makes_room_and_comes_back(host: MakeHost) -> None:

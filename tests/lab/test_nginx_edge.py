@@ -128,7 +128,7 @@ def test_nobody_but_the_edge_speaks_to_varnish(pair: Pair, stranger: Stranger) -
 
 def test_what_is_too_much_is_told(pair: Pair, stranger: Stranger) -> None:
     assert get(stranger, pair, "/" + "x" * 8100)[0] == 414
-    assert get(stranger, pair, "/", "-H", "Cookie: " + "x" * 20_000)[0] == 431
+    assert get(stranger, pair, "/", "-H", "Cookie: " + "x" * 20_000, "--http1.1")[0] == 431
     stranger.check("head -c 9000000 /dev/zero > /tmp/nine")
     assert get(stranger, pair, "/static/heard.php", "--data-binary", "@/tmp/nine", "--http1.1")[0] == 413
     assert heard(stranger, pair, "", "-H", "Transfer-Encoding: chunked", "-d", "four")["body"] == 4
