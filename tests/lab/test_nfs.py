@@ -167,7 +167,7 @@ def test_a_dead_files_host_is_an_error_within_bounds_and_all_is_well_when_it_is_
     drop = "-p tcp --dport 2049 -j DROP"
     shared.files.check(f"iptables -I INPUT {drop}")
     try:
-        shared.app.check("echo 2 > /proc/sys/vm/drop_caches")
+        shared.app.check("echo 3 > /proc/sys/vm/drop_caches")
         began = time.monotonic()
         said = shared.app.exec(f"cat {SEEN}", user="www-data", timeout=2 * PATIENCE)
         took = time.monotonic() - began
