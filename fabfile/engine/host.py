@@ -54,12 +54,6 @@ class Host(Errand):
             raise Refusal(f"{other.name} and {self.name} are one machine in ssh_config: {c.user}@{c.host}:{c.port}")
         self.known[identity(c)] = self
 
-    def leave(self) -> None:
-        """The same the other way round: the run is over, and another one may have the machine."""
-        way = identity(self.visit.connection)
-        if self.known.get(way) is self:
-            del self.known[way]
-
     @property
     def operators(self) -> list[str]:
         """The networks that must always get in: those of fleet.yml, those remembered on the host, and your own address.

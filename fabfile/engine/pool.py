@@ -88,7 +88,6 @@ class Crew:
     def __exit__(self, *_: object) -> None:
         for host in self.hosts.values():
             host.visit.close()
-            host.leave()
         self.leave()
 
     def each(
