@@ -46,8 +46,8 @@ class Board:
 
     def say(self, said: str, wrong: str) -> None:
         """What a host told, and what went wrong, in one piece."""
-        if self._live:
-            self._screen.print(Text.from_ansi((said + wrong).rstrip("\n"))) if said or wrong else None
+        if self._live and said + wrong:
+            self._screen.print(Text.from_ansi((said + wrong).rstrip("\n")))
             return
         if said and not self.as_json:
             console.file.write(said)

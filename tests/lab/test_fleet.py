@@ -112,6 +112,7 @@ def test_one_that_cannot_be_reached_stops_nobody_and_is_told_with_the_reason(fle
     assert "next: inv fleet.bootstrap" in rows["next:"]
 
 
+@pytest.mark.demand
 def test_who_needs_it_waits_for_it_and_is_left_as_it_is(fleet: Callable[..., Typed], vps: Machine) -> None:
     rows = fleet(files1=["files"]).rows("bootstrap")
 
@@ -121,6 +122,7 @@ def test_who_needs_it_waits_for_it_and_is_left_as_it_is(fleet: Callable[..., Typ
     well(vps.fab("check"))
 
 
+@pytest.mark.demand
 def test_a_step_that_fails_on_one_host_is_told_and_the_other_is_finished(
     fleet: Callable[..., Typed], vps: Machine, vps12: Machine
 ) -> None:
@@ -174,6 +176,7 @@ def installing(typed: Typed, *machines: Machine) -> Iterator[Callable[[], None]]
         well(typed("bootstrap"))
 
 
+@pytest.mark.demand
 def test_ctrl_c_once_lets_every_host_finish_and_begins_nothing_more(
     fleet: Callable[..., Typed], vps: Machine, vps12: Machine
 ) -> None:
@@ -222,6 +225,7 @@ def test_ctrl_c_twice_leaves_all_hosts_at_once(fleet: Callable[..., Typed], vps:
 # ---------------------------------------------------------------------- a command
 
 
+@pytest.mark.demand
 def test_a_command_runs_as_root_on_all_and_its_words_arrive_as_they_are(fleet: Callable[..., Typed]) -> None:
     typed = fleet()
     done = typed("run", "--", "id -un; hostname; echo to the other stream >&2")
@@ -234,6 +238,7 @@ def test_a_command_runs_as_root_on_all_and_its_words_arrive_as_they_are(fleet: C
     assert [row["output"] for row in rows] == ["a  b|$HOME|it's|`id`|x;y|\\n||"] * 2
 
 
+@pytest.mark.demand
 def test_a_command_that_fails_on_one_host_is_named(fleet: Callable[..., Typed]) -> None:
     done = fleet(gone=["cache"])("run", "--", 'printf "\\033[2J\\000 left"; [ "$(hostname)" != vps12 ] || exit 7')
 
@@ -243,6 +248,7 @@ def test_a_command_that_fails_on_one_host_is_named(fleet: Callable[..., Typed]) 
     assert done.stdout.count("    \\x1b[2J\\x00 left\n") == 2
 
 
+@pytest.mark.demand
 def test_only_those_with_the_role_are_asked(fleet: Callable[..., Typed]) -> None:
     done = fleet(gone=["cache"])("run", "--only", "web", "--", "uptime")
 
@@ -253,6 +259,7 @@ def test_only_those_with_the_role_are_asked(fleet: Callable[..., Typed]) -> None
 # ---------------------------------------------------------------------- through a bastion
 
 
+@pytest.mark.demand
 def test_those_behind_a_bastion_share_one_way_through_it(lab: Lab, bare: Bare, tmp_path: Path) -> None:
     edge, inner, other = bare(), bare(), bare("bookworm")
     roles = {edge.name: ["edge", "app"], inner.name: ["database"], other.name: ["cache"]}
