@@ -508,11 +508,11 @@ def show(c, json=False):
 
 def _state(host: Host, facts: Facts, one: Site) -> str:
     """What the host makes of a site; an edge that does not make its pages leads visitors to them, unless it rests."""
-    if not _makes(host, one) and one.served in facts.files:
-        return "files"
-    if _makes(host, one) or "edge" not in host.fleet.roles(host.name):
+    if _makes(host, one):
         return apache.state(facts, one)
-    return "suspended" if f"{SUSPENDED}/{one}" in facts.files else "served"
+    if "edge" in host.fleet.roles(host.name):
+        return "suspended" if f"{SUSPENDED}/{one}" in facts.files else "served"
+    return "files" if one.served in facts.files else apache.state(facts, one)
 
 
 TASKS = (apply, deploy, rollback, suspend, resume, remove, show, release.releases)

@@ -238,45 +238,6 @@ def test_guesses_that_come_through_the_bastion_shut_nobody_out(behind: Behind) -
         assert behind.inner.fab("sshd", "fail2ban", directory=behind.apart).returncode == 0
 
 
-MANY = """
-    import sys
-    from pathlib import Path
-    from fabfile.engine.pool import Crew
-    from fabfile.model import Fleet
-    names = [f"db{number}" for number in range(40)]
-    fleet = Fleet.model_validate({"hosts": {name: {} for name in names}})
-    fleet = fleet.with_sites((), Path(sys.argv[1]) / "fleet.yml")
-    with Crew(fleet, names) as crew:
-        answers = crew.each(names, lambda host: host.ask("echo well"))
-    print(*{str(answer) for answer in answers.values()}, len(answers))
-"""
-
-
-@pytest.mark.demand
-def test_dozens_of_hosts_inside_cost_one_login_on_the_bastion(behind: Behind, tmp_path: Path) -> None:
-    """Its limits stay as they are: one connection, and MaxSessions counts none of those that are led through it.
-
-    Here they all are one host, whose own limit is wider meanwhile.
-    """
-    names = " ".join(f"db{number}" for number in range(40))
-    directory = behind.copy(tmp_path, (f"Host {behind.inner.name}\n", f"Host {behind.inner.name} {names}\n"))
-    wider = "/etc/ssh/sshd_config.d/00-local.conf"
-    behind.inner.check(f"echo MaxStartups 100 > {wider}; systemctl restart ssh")
-    accepted = "journalctl --sync; journalctl -q -o cat _COMM=sshd _COMM=sshd-session | grep -c Accepted || :"
-    try:
-        before = int(behind.gate.check(accepted))
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(MANY), directory],
-            cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        after = int(behind.gate.check(accepted))
-    finally:
-        behind.inner.check(f"rm {wider}; systemctl restart ssh")
-    assert done.stdout == "well 40\n", done.stdout + done.stderr
-    assert after - before == 1
-    assert "maxstartups 10:30:60" in behind.gate.check("sshd -T")
-
-
 # ---------------------------------------------------------------------- files, and sockets
 
 PROGRAM = """
