@@ -80,9 +80,9 @@ def _tell(host: Host, site: Site, one: Machine, pem: str) -> None:
     }
     text = render.render(INI, values)
     if not redis:
-        host.file(told, text, mode=0o640, group=owner)
+        host.file(told, text, mode=0o640, owner=owner)
     elif f"{PASSWORDS}/{owner}" in host.facts.files:
-        filled(host, told, text, f"{PASSWORDS}/{owner}", group=owner)
+        filled(host, told, text, f"{PASSWORDS}/{owner}", owner=owner)
     else:
         host.note(f"{site} has no password yet: fab -H {host.name} credentials")
     host.file(handler, render.render(HANDLER, values), mode=0o640, group=owner)

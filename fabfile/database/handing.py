@@ -28,7 +28,7 @@ def hand(c):
     for site in wanting:
         host.directory(place(site), mode=0o750, group=site.owner)
         if keeper(host):
-            host.file(ini(site), form(site, ""), mode=0o640, group=site.owner)
+            host.file(ini(site), form(site, ""), mode=0o640, owner=site.owner)
         elif pem:
             _from_elsewhere(host, site, pem)
     for site in host.chosen:
@@ -55,7 +55,7 @@ def _from_elsewhere(host: Host, site: Site, pem: str) -> None:
         host.note(f"{site} has no password yet: fab -H {host.name} credentials")
         return
     host.file(f"{place(site)}/{NAME}", pem.strip() + "\n", mode=0o640, group=site.owner)
-    filled(host, ini(site), form(site, str(one.address)), f"{PASSWORDS}/{site.owner}", group=site.owner)
+    filled(host, ini(site), form(site, str(one.address)), f"{PASSWORDS}/{site.owner}", owner=site.owner)
 
 
 def form(site: Site, address: str) -> str:

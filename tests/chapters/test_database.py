@@ -380,7 +380,7 @@ def test_what_was_filled_in_is_left_alone_until_something_changes(monkeypatch: p
     ini, secret = "/etc/gatehouse/sites/shop-example-com/database.ini", f"{handing.PASSWORDS}/shop-example-com"
     form = handing.form(SHOP, "10.0.0.14")
     loaded = {"filled" + ini.replace("/", "+"): f"{hashlib.sha256(form.encode()).hexdigest()} digest"}
-    filled = a_file("digest", mode=0o640, group="shop-example-com")
+    filled = a_file("digest", mode=0o640, owner="shop-example-com")
 
     def runs(file: File = filled, loaded: dict[str, str] = loaded, made: File | None = None) -> int:
         files = {secret: made or a_file(mode=0o600), ini: file}
@@ -389,7 +389,7 @@ def test_what_was_filled_in_is_left_alone_until_something_changes(monkeypatch: p
 
     assert 0 == runs()
     assert 1 == runs(a_file("digest", mode=0o644, group="shop-example-com"))
-    assert 1 == runs(a_file("by hand", mode=0o640, group="shop-example-com"))
+    assert 1 == runs(a_file("by hand", mode=0o640, owner="shop-example-com"))
     assert 1 == runs(loaded={})
     assert 1 == runs(made=replace(a_file(mode=0o600), mtime="2.0"))
 

@@ -206,7 +206,8 @@ def test_nobody_else_reads_what_a_site_is_told(shared: Shared) -> None:
                       f"/etc/gatehouse/secrets/cache/{B}", "/etc/gatehouse/sessions/users.acl",
                       "/etc/gatehouse/sessions/tls.key"):
             assert 0 != as_user(machine, A, f"cat {place}").rc, place
-        for place in (f"/etc/gatehouse/secrets/cache/{B}", "/etc/gatehouse/sessions/users.acl"):
+        for place in (f"/etc/gatehouse/sites/{B}/cache.ini", f"/etc/gatehouse/secrets/cache/{B}",
+                      "/etc/gatehouse/sessions/users.acl"):
             assert 0 != as_user(machine, "www-data", f"cat {place}").rc, place
 
 

@@ -60,7 +60,7 @@ def test_a_site_on_another_host_comes_in_as_itself_over_tls(apart: Apart) -> Non
     assert [[f"{BLOG}@{apart.app.ip}"]] == answer(apart)
     [[_, cipher]] = answer(apart, "SHOW STATUS LIKE 'Ssl_cipher'")
     assert cipher.startswith("TLS_")
-    assert f"640 root {BLOG}" == apart.app.check(f"stat -c '%a %U %G' {INI.format(BLOG)}").strip()
+    assert f"640 {BLOG} root" == apart.app.check(f"stat -c '%a %U %G' {INI.format(BLOG)}").strip()
 
 
 def test_a_page_does_it_with_what_its_file_says_and_nothing_more(apart: Apart) -> None:
