@@ -22,6 +22,9 @@ from .corner import A, B, as_user
 from .lab import Lab
 from .machine import Machine, Stranger
 
+# It makes other hosts of those that all tests share, which CI's one pass has no time for.
+pytestmark = pytest.mark.demand
+
 # Sessions and objects, and how long each took; nothing of what PHP says of them may be a secret.
 PAGE = """<?php
 header('Cache-Control: no-store');

@@ -343,6 +343,12 @@ def test_unban_clears_haproxys_count_and_rules_that_no_jail_knows(vps: Machine, 
         attacker.leave()
 
 
+def test_however_often_it_is_killed_it_comes_back(vps: Machine) -> None:
+    for _ in range(7):
+        vps.check("systemctl kill --signal=KILL fail2ban; systemctl start fail2ban")
+    assert eventually(lambda: vps.exec("fail2ban-client ping").rc == 0)
+
+
 def test_again_changes_nothing(host: Machine) -> None:
     done = host.fab("fail2ban")
     assert "0 changed, 0 failed" in done.stdout

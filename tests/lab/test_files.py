@@ -16,6 +16,9 @@ import pytest
 from .lab import Lab
 from .machine import Machine, Result, Stranger
 
+# It makes other hosts of those that all tests share, which CI's one pass has no time for.
+pytestmark = pytest.mark.demand
+
 SITE, OWNER, TREE = "press.test", "press-test", "/var/www/press.test"
 NEIGHBOUR, THEIRS = "quiet.test", "quiet-test"
 KEEPS = "deploy:\n  shared: [uploads]\n  smoke: /up.php\n  before: ['echo built > built']\n"

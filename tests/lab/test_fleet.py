@@ -17,6 +17,9 @@ from .faults.terminal import Terminal
 from .lab import Lab
 from .machine import Machine, run_tool
 
+# It makes other hosts of those that all tests share, which CI's one pass has no time for.
+pytestmark = pytest.mark.demand
+
 ISSUE = "/etc/issue"
 PACKAGE = "libnss-myhostname"
 

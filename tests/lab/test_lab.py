@@ -176,7 +176,7 @@ def test_packages_come_to_an_inner_host(several: Lab) -> None:
 
 
 def test_a_files_host_has_a_file_system_that_can_be_exported(split: Lab) -> None:
-    assert split.machine("files1").check("stat -f -c %T /srv") != "overlayfs\n"
+    assert split.machine("files1").check("stat -f -c %T /var/www") != "overlayfs\n"
 
 
 def opens(machine: Machine, address: str) -> bool:

@@ -14,6 +14,9 @@ import pytest
 from .lab import Lab
 from .machine import Machine, run_tool
 
+# It makes other hosts of those that all tests share, which CI's one pass has no time for.
+pytestmark = pytest.mark.demand
+
 
 @pytest.fixture(scope="module")
 def two(lab: Lab, vps: Machine, vps12: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:

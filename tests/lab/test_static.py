@@ -14,6 +14,9 @@ from .lab import Lab
 from .machine import Machine, Stranger
 from .pair import Pair, paired
 
+# It makes other hosts of those that all tests share, which CI's one pass has no time for.
+pytestmark = pytest.mark.demand
+
 ROOM = "/var/www/example.com/public_html/_"
 THEIRS = "/var/www/kiosk.co.test/public_html/_"
 BUNDLED = "app.3f2a9c1b.js"

@@ -12,6 +12,9 @@ import pytest
 from .lab import Lab
 from .machine import Machine, Stranger
 
+# It makes other hosts of those that all tests share, which CI's one pass has no time for.
+pytestmark = pytest.mark.demand
+
 SITE, OTHER = "example.com", "kiosk.co.test"
 
 

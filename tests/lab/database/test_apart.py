@@ -13,6 +13,9 @@ from ..machine import Machine
 from .apart import INI, PAGE, Apart, set_apart
 from .conftest import BLOG, SHOP, Shop
 
+# It makes other hosts of those that all tests share, which CI's one pass has no time for.
+pytestmark = pytest.mark.demand
+
 DENIED = 1044, 1045, 1130, 1142, 1227, 1698, 3159
 """MariaDB's errors for whoever may not; the last one is for TLS that is missing."""
 

@@ -34,7 +34,8 @@ def files(machine: Machine) -> dict[str, str]:
 
 def managed(machine: Machine) -> list[str]:
     """The files that say they were written by Gatehouse, and three of those that have no room for it."""
-    grep = "grep -rlE '(Managed|Written) by Gatehouse' /etc /usr/local --exclude-dir=.git --exclude='*.gone'"
+    others = "--exclude-dir=.git --exclude-dir=sites --exclude='*.gone'"
+    grep = f"grep -rlE '(Managed|Written) by Gatehouse' /etc /usr/local {others}"
     said = machine.check(grep).split()
     return [*said, "/etc/haproxy/hosts.map", "/etc/haproxy/cache.map", "/etc/gatehouse/operators"]
 
