@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from .engine import Host, task
 from .engine.cards import CARD
+from .engine.facts import File
 from .model import Site
 
 SECRETS = "/etc/gatehouse/secrets"
+HANDED = "/etc/gatehouse/sites"
+"""A directory a site, with what its code must know to reach what other programs keep for it."""
+
 NEEDS = ("database", "cache")
 """Roles of other hosts that know a site by its password."""
 
@@ -73,9 +77,14 @@ def _sound(host: Host, owner: str, need: str) -> bool:
     """Whether the password is there, whole, was never readable by others, and has a card that was made after it."""
     secret = host.facts.files.get(f"{SECRETS}/{need}/{owner}")
     card = host.facts.files.get(f"{CARD}/{need}-{owner}")
-    if not secret or not card or (secret.mode, secret.size, secret.owner) != (0o600, 64, "root"):
+    if not secret or not card or not whole(secret):
         return False
     return (card.mode, card.owner) == (0o644, "root") and float(card.mtime) >= float(secret.mtime)
+
+
+def whole(file: File | None) -> bool:
+    """Whether a password is there, whole, and was never readable by others; else it is made anew."""
+    return file is not None and (file.mode, file.size, file.owner) == (0o600, 64, "root")
 
 
 def _tidy(host: Host, need: str) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from ..credentials import SECRETS
 from ..engine import Host
-from ..engine.facts import File
 from ..model import Machine, Site
 
-HANDED = "/etc/gatehouse/sites"
-"""What a site's code is told: a directory a site, for the site and root alone."""
-
-INCLUDES = "/etc/gatehouse/secrets/php"
+INCLUDES = f"{SECRETS}/php"
 """A file a site that its FPM pool includes: where its sessions are."""
 
-PASSWORDS = "/etc/gatehouse/secrets/cache"
+PASSWORDS = f"{SECRETS}/cache"
 """A password a site for the cache of another host (see credentials.py)."""
 
 CERTIFICATE = "cache.pem"
@@ -44,8 +41,3 @@ def served(host: Host) -> tuple[Site, ...]:
 def include(owner: str) -> str:
     """What a site's pool includes."""
     return f"{INCLUDES}/{owner}.conf"
-
-
-def sound(file: File | None) -> bool:
-    """Whether a password is there, whole, and was never readable by others; else it is made anew."""
-    return file is not None and (file.mode, file.size, file.owner) == (0o600, 64, "root")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ..credentials import HANDED, SECRETS
 from ..engine import Host, Problem, render, task
 from ..engine.cards import cards
 from ..engine.filled import MARK, filled
 from ..model import Machine, Site
 from ..model.ways import REDIS, cache_port
-from .places import CERTIFICATE, HANDED, INCLUDES, PASSWORDS, address, include, keeper, keeps
+from .places import CERTIFICATE, INCLUDES, PASSWORDS, address, include, keeper, keeps
 from .redis import REDIS as LOCAL
 from .redis import ROSTER, UNIT
 
@@ -39,7 +40,7 @@ def reach(c):
         _come_home(host)
         return
     pem = _certificate(host, one) if host.fleet.cache.server == "redis" else ""
-    for path in ("/etc/gatehouse/secrets", INCLUDES):
+    for path in (SECRETS, INCLUDES):
         host.directory(path, mode=0o700)
     host.directory(HANDED)
     for site in host.chosen:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ..credentials import whole
 from ..engine import Host, task
 from ..engine.cards import cards
 from ..engine.certified import certified
 from ..model.ways import REDIS as PORT
-from .places import CERTIFICATE, INCLUDES, include, keeper, keeps, served, sound
+from .places import CERTIFICATE, INCLUDES, include, keeper, keeps, served
 
 STORE = "/etc/gatehouse/sessions"
 SECRETS = "/etc/gatehouse/secrets/sessions"
@@ -165,7 +166,7 @@ def opens(host: Host, roster: str) -> bool:
 
 
 def _known(host: Host, name: str) -> bool:
-    return sound(host.facts.files.get(f"{SECRETS}/{name}"))
+    return whole(host.facts.files.get(f"{SECRETS}/{name}"))
 
 
 def _digests(host: Host, names: list[str]) -> list[tuple[str, str]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from ..credentials import HANDED, SECRETS
 from ..engine import Host, render, task
 from ..engine.cards import cards
 from ..engine.filled import MARK, filled
 from ..model import Site
 from ..model.ways import DATABASE
-from .places import HANDED, SOCKET, keeper
+from .places import SOCKET, keeper
 from .tls import NAME
 
-PASSWORDS = "/etc/gatehouse/secrets/database"
+PASSWORDS = f"{SECRETS}/database"
 
 
 @task

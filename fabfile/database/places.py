@@ -13,9 +13,6 @@ EMPTY = "/etc/gatehouse/empty"
 ROSTER = "/etc/gatehouse/databases"
 """A file of SQL a site, and one for each host from which it comes; `.gone` behind it when it must not any more."""
 
-HANDED = "/etc/gatehouse/sites"
-"""A directory a site, with what its code must know to reach what other programs keep for it."""
-
 KEPT = "/var/lib/gatehouse/databases"
 """Dumps, for root alone."""
 
