@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv6Address
 from typing import Any
 
 from .engine import Facts, Guarded, Host, Unit, task
@@ -86,7 +85,7 @@ def inside(host: Host) -> list[str]:
     found = set()
     for machine in host.fleet.hosts.values():
         if host.name in map(str, host.fleet.bastions(machine.name)):
-            shown = f"[{machine.address}]" if isinstance(machine.address, IPv6Address) else f"{machine.address}"
+            shown = machine.bracketed
             found |= {f"{shown}:{host.ssh_port(machine.name)}"}
             found |= {one for one in permitted if one.rpartition(":")[0] == shown}
     return sorted(found)

@@ -7,7 +7,6 @@ would have to make is not here, and its source neither.
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address
 from typing import Any
 
 from .engine import Host, Unit, task
@@ -144,9 +143,8 @@ def edges(host: Host) -> list[str]:
 
 def addresses(host: Host) -> list[str]:
     """Where the server listens: the host's private address alone; the loopback for an edge on this host."""
-    own, known = host.fleet.machine(host.name).address, {*edges(host)}
-    private = f"[{own}]" if isinstance(own, IPv6Address) else f"{own}"
-    return [*([private] if known - {"127.0.0.1"} else []), *sorted(known & {"127.0.0.1"})]
+    own, known = host.fleet.machine(host.name).bracketed, {*edges(host)}
+    return [*([own] if known - {"127.0.0.1"} else []), *sorted(known & {"127.0.0.1"})]
 
 
 def _configured(host: Host) -> None:

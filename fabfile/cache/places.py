@@ -27,12 +27,6 @@ def keeps(host: Host, server: str) -> bool:
     return one is not None and one.name == host.name and host.fleet.cache.server == server
 
 
-def address(machine: Machine) -> str:
-    """Its private address, as it stands before a port."""
-    text = str(machine.address)
-    return f"[{text}]" if ":" in text else text
-
-
 def served(host: Host) -> tuple[Site, ...]:
     """The sites with PHP: those that have anything to keep."""
     return tuple(site for site in host.sites if site.php)

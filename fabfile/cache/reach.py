@@ -8,7 +8,7 @@ from ..engine.cards import cards
 from ..engine.filled import MARK, filled
 from ..model import Machine, Site
 from ..model.ways import REDIS, cache_port
-from .places import CERTIFICATE, INCLUDES, PASSWORDS, address, include, keeper, keeps
+from .places import CERTIFICATE, INCLUDES, PASSWORDS, include, keeper, keeps
 from .redis import REDIS as LOCAL
 from .redis import ROSTER, UNIT
 
@@ -70,7 +70,7 @@ def _tell(host: Host, site: Site, one: Machine, pem: str) -> None:
     values = {
         "site": site,
         "server": host.fleet.cache.server,
-        "host": address(one) if redis else str(one.address),
+        "host": one.bracketed if redis else str(one.address),
         "port": REDIS if redis else cache_port(host.fleet, site),
         "user": f"{owner}.{host.name}" if redis else "",
         "password": MARK if redis else "",

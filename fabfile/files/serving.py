@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv6Address
 
 from ..engine import Guarded, Host, task
 from ..model import Machine, Site
@@ -96,5 +95,4 @@ def keeper(host: Host) -> tuple[str, str]:
     machine = host.fleet.one("files")
     assert machine is not None
     assert machine.address is not None
-    address = str(machine.address)
-    return address, f"[{address}]" if isinstance(machine.address, IPv6Address) else address
+    return str(machine.address), machine.bracketed

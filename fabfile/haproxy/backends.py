@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 
 from ..engine import Host
 from ..model import Fleet, Site
@@ -79,7 +78,5 @@ def files_of(backend: str) -> str:
 
 
 def _address(host: Host, other: str, port: int) -> str:
-    address = host.fleet.hosts[other].address
-    if address is None or other == host.name:
-        return f"127.0.0.1:{port}"
-    return f"[{address}]:{port}" if isinstance(address, IPv6Address) else f"{address}:{port}"
+    machine = host.fleet.hosts[other]
+    return f"{'127.0.0.1' if machine.address is None or other == host.name else machine.bracketed}:{port}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -185,6 +186,11 @@ class Machine(BaseModel):
     def serves(self) -> bool:
         """Whether pages are made on it: an app host, or one that is everything."""
         return bool({"web", "app"} & {*self.roles})
+
+    @property
+    def bracketed(self) -> str:
+        """Its private address as it stands before a colon and a port (RFC 3986, 3.2.2); empty if it has none."""
+        return f"[{self.address}]" if isinstance(self.address, IPv6Address) else str(self.address or "")
 
     def __str__(self) -> str:
         return self.name

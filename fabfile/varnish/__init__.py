@@ -7,8 +7,6 @@ hour ago is still served.
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address
-
 from ..engine import Host, task
 from ..model import Cache
 from .counters import stats
@@ -105,8 +103,7 @@ def private(host: Host) -> str:
     """The address at which edges reach this host's Varnish; none where visitors come to the host itself."""
     if not host.fleet.edges_of(host.name):
         return ""
-    address = host.fleet.machine(host.name).address
-    return f"[{address}]" if isinstance(address, IPv6Address) else str(address)
+    return host.fleet.machine(host.name).bracketed
 
 
 def plain(host: Host) -> str:

@@ -4,7 +4,6 @@ The lab is `.lab/tests`, beside the one that `inv lab.up` makes; GATEHOUSE_LAB n
 `pytest -n 2` every worker has a lab of its own.
 """
 
-import itertools
 import os
 import shutil
 import subprocess
@@ -140,17 +139,15 @@ def pair(
 @pytest.fixture
 def bare(lab: Lab) -> Iterator[Bare]:
     """Starts bare servers for this test alone: `bare()`, `bare("bookworm")`; up within seconds, gone afterwards."""
-    started: list[Machine] = []
+    with lab.adding() as start:
+        yield start
 
-    def start(release: str = "trixie") -> Machine:
-        taken = {machine.name for machine in lab.servers}
-        name = next(name for number in itertools.count(1) if (name := f"bare{number}") not in taken)
-        started.append(lab.add(name, release))
-        return started[-1]
 
-    yield start
-    for machine in started:
-        lab.remove(machine)
+@pytest.fixture(scope="module")
+def own(lab: Lab) -> Iterator[Bare]:
+    """The same for the tests of a module together: who makes other hosts of them, or breaks them, takes these."""
+    with lab.adding() as start:
+        yield start
 
 
 @pytest.fixture(scope="session")

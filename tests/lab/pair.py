@@ -1,10 +1,11 @@
-"""Two web servers behind one front: hosts of the lab that are so for a while."""
+"""Two web servers: behind one front, or each by itself."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from .lab import Lab
-from .machine import Machine
+from .machine import Machine, run_tool
 
 
 @dataclass
@@ -44,10 +45,7 @@ def paired(
 
     `behind` are the second one's roles; `fleet` adds keys to fleet.yml.
     """
-    shutil.copytree(lab.directory / "sites", directory / "sites")
-    roles = {front.name: ["edge", "web"], second.name: [*behind]}
-    hosts = {machine.name: {"address": machine.ip, "roles": roles[machine.name]} for machine in (front, second)}
-    pair = Pair(front, second, lab.describe(directory, directory / "sites", hosts=hosts, **fleet))
+    pair = described(lab, front, second, directory, behind, **fleet)
     try:
         pair.bootstrap()
         yield pair
@@ -55,6 +53,36 @@ def paired(
         front.exec("rm -f /etc/haproxy/servers.state")
         for machine in pair.machines:
             _done(machine.fab("bootstrap"))
+
+
+def described(
+    lab: Lab, front: Machine, second: Machine, directory: Path, behind: Sequence[str] = ("web",), **fleet: Any
+) -> Pair:
+    """The two as they shall be: fleet.yml says so, and nothing was done yet."""
+    shutil.copytree(lab.directory / "sites", directory / "sites")
+    roles = {front.name: ["edge", "web"], second.name: [*behind]}
+    hosts = {machine.name: {"address": machine.ip, "roles": roles[machine.name]} for machine in (front, second)}
+    return Pair(front, second, lab.describe(directory, directory / "sites", hosts=hosts, **fleet))
+
+
+@contextmanager
+def two_webs(lab: Lab, directory: Path) -> Iterator[tuple[Machine, Machine]]:
+    """Web servers of the caller's own, Debian 13 and 12, each with a site; `directory` gets their fleet.yml."""
+    with lab.adding() as start:
+        webs = start(), start("bookworm")
+        (directory / "sites").mkdir()
+        for domain, machine in zip(("example.com", "kiosk.co.test"), webs, strict=True):
+            (directory / "sites" / f"{domain}.yml").write_text(f"domain: {domain}\nhosts: [{machine.name}]\n")
+        lab.describe(directory, directory / "sites", hosts={machine.name: {"roles": ["web"]} for machine in webs})
+        with lab.pointing(webs[0]):
+            lab.resolve("kiosk.co.test", webs[1])
+            bootstrapped(directory)
+        yield webs
+
+
+def bootstrapped(directory: Path) -> None:
+    """All hosts of the directory's fleet.yml, bootstrapped side by side; their failure is the test's."""
+    _done(run_tool("inv", "fleet.bootstrap", "--fleet", str(directory / "fleet.yml"), timeout=1200))
 
 
 def _done(run: subprocess.CompletedProcess[str]) -> None:

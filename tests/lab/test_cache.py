@@ -18,11 +18,11 @@ from urllib.parse import quote
 
 import pytest
 
+from .conftest import Bare
 from .corner import A, B, as_user
 from .lab import Lab
 from .machine import Machine, Stranger
 
-# It makes other hosts of those that all tests share, which CI's one pass has no time for.
 pytestmark = pytest.mark.demand
 
 # Sessions and objects, and how long each took; nothing of what PHP says of them may be a secret.
@@ -103,29 +103,39 @@ class Shared:
 
 
 CASES = [
-    pytest.param(("redis", "vps"), id="redis 8"),
-    pytest.param(("memcached", "vps12"), id="memcached 1.6.18", marks=pytest.mark.demand),
-    pytest.param(("redis", "vps12"), id="redis 7", marks=pytest.mark.demand),
-    pytest.param(("memcached", "vps"), id="memcached 1.6.38", marks=pytest.mark.demand),
+    pytest.param(("redis", "trixie"), id="redis 8"),
+    pytest.param(("memcached", "bookworm"), id="memcached 1.6.18"),
+    pytest.param(("redis", "bookworm"), id="redis 7"),
+    pytest.param(("memcached", "trixie"), id="memcached 1.6.38"),
 ]
+
+
+@pytest.fixture(scope="module")
+def webs(lab: Lab, own: Bare) -> dict[str, Machine]:
+    """A web server of each release."""
+    webs = {release: own(release) for release in ("trixie", "bookworm")}
+    for machine in webs.values():
+        with lab.pointing(machine):
+            done = machine.fab("bootstrap")
+        assert done.returncode == 0, done.stdout + done.stderr
+    return webs
 
 
 @pytest.fixture(scope="module", params=CASES)
 def shared(
     request: pytest.FixtureRequest,
     lab: Lab,
-    vps: Machine,
-    vps12: Machine,
+    webs: dict[str, Machine],
     stranger: Stranger,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Shared]:
     """Both with one cache; afterwards each is a web server of its own again."""
-    server, name = request.param
-    keeper, other = (vps, vps12) if name == "vps" else (vps12, vps)
+    server, release = request.param
+    keeper, other = webs[release], next(machine for name, machine in webs.items() if name != release)
     directory = tmp_path_factory.mktemp("shared")
     shutil.copytree(lab.directory / "sites", directory / "sites")
-    hosts = {machine.name: {"address": machine.ip, "roles": ["web"]} for machine in (vps, vps12)}
-    hosts[name]["roles"] = ["web", "cache"]
+    hosts = {machine.name: {"address": machine.ip, "roles": ["web"]} for machine in webs.values()}
+    hosts[keeper.name]["roles"] = ["web", "cache"]
     lab.describe(directory, directory / "sites", hosts=hosts, cache={"server": server})
     made = Shared(keeper, other, stranger, server, directory)
     try:

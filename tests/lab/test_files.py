@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import Bare
 from .lab import Lab
 from .machine import Machine, Result, Stranger
+from .pair import bootstrapped
 
-# It makes other hosts of those that all tests share, which CI's one pass has no time for.
 pytestmark = pytest.mark.demand
 
 SITE, OWNER, TREE = "press.test", "press-test", "/var/www/press.test"
@@ -25,24 +26,6 @@ KEEPS = "deploy:\n  shared: [uploads]\n  smoke: /up.php\n  before: ['echo built 
 
 PAGE = "<?php header('Cache-Control: max-age=600'); echo '{word} ', file_get_contents(__DIR__ . '/built');"
 UP = "<?php http_response_code({code}); echo 'up';"
-
-FORGET_FILES = f"""
-systemctl disable --now rsync; rm -rf /etc/rsyncd.conf /etc/systemd/system/rsync.service.d /etc/passwords
-for user in {OWNER} {THEIRS}; do userdel $user; groupdel $user; done
-rm -rf /var/www/{SITE} /var/www/{NEIGHBOUR} /var/lib/gatehouse/loaded/rsync.service*; systemctl daemon-reload
-"""
-FORGET_APP = f"""
-systemctl disable --now gatehouse-sync.timer; systemctl stop gatehouse-sync
-rm -f /etc/systemd/system/gatehouse-sync.* /etc/gatehouse/sync
-rm -f /usr/local/sbin/gatehouse-sync /var/lib/gatehouse/loaded/gatehouse-sync*
-find /etc -name '{SITE}.*' -delete; find /etc -name '{NEIGHBOUR}.*' -delete
-systemctl daemon-reload; systemctl reset-failed
-for user in {OWNER} {THEIRS}; do
-    rm -f /etc/gatehouse/secrets/*/$user /etc/gatehouse/secrets/*/$user.conf; pkill -u $user; sleep 0.3
-    userdel $user; groupdel $user
-done
-rm -rf /var/www/{SITE} /var/www/{NEIGHBOUR}
-"""
 
 
 @dataclass
@@ -87,28 +70,18 @@ class Spread:
 
 
 @pytest.fixture(scope="module")
-def spread(
-    lab: Lab, vps: Machine, vps12: Machine, stranger: Stranger, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Spread]:
-    """`vps12` as the files host and `vps` as a web server with its files from there; then both as before."""
-    directory = tmp_path_factory.mktemp("spread")
+def spread(lab: Lab, own: Bare, stranger: Stranger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spread]:
+    """A files host (Debian 12), and a web server (13) with its files from there."""
+    app, files, directory = own(), own("bookworm"), tmp_path_factory.mktemp("spread")
     sites = directory / "sites"
     sites.mkdir()
     (sites / f"{SITE}.yml").write_text(f"domain: {SITE}\n{KEEPS}")
     (sites / f"{NEIGHBOUR}.yml").write_text(f"domain: {NEIGHBOUR}\nphp: false\n")
-    hosts = {vps.name: {"address": vps.ip, "roles": ["web"]}, vps12.name: {"address": vps12.ip, "roles": ["files"]}}
+    hosts = {app.name: {"address": app.ip, "roles": ["web"]}, files.name: {"address": files.ip, "roles": ["files"]}}
     lab.describe(directory, sites, hosts=hosts, files={"mount": "sync"})
-    made = Spread(vps12, vps, stranger, directory)
-    try:
-        made.done(vps12, "firewall", "site.users", "site.tree", "files")
-        made.done(vps, "firewall", "site.apply")
-        yield made
-    finally:
-        vps12.exec(FORGET_FILES)
-        for machine, script in ((vps12, "true"), (vps, FORGET_APP)):
-            machine.exec(script)
-            back = machine.fab("bootstrap")
-            assert back.returncode == 0, back.stdout + back.stderr
+    with lab.pointing(app):
+        bootstrapped(directory)
+        yield Spread(files, app, stranger, directory)
 
 
 def test_a_release_that_the_files_host_gets_is_shown_by_the_other_at_once(spread: Spread) -> None:
@@ -137,7 +110,6 @@ def test_a_release_whose_page_fails_serves_nowhere_and_the_former_one_goes_on(sp
     assert spread.page() == page
 
 
-@pytest.mark.demand
 def test_a_rollback_and_what_is_gone_follow_without_a_task(spread: Spread) -> None:
     spread.deploy("former")
     former = spread.serving(spread.files)
@@ -159,7 +131,6 @@ def test_a_rollback_and_what_is_gone_follow_without_a_task(spread: Spread) -> No
         time.sleep(1)
 
 
-@pytest.mark.demand
 def test_uploads_are_the_app_host_s_own_and_stay(spread: Spread) -> None:
     spread.deploy("with-uploads")
     spread.app.check(f"echo mine > {TREE}/shared/uploads/second.txt", user=OWNER)

@@ -80,9 +80,10 @@ def test_root_of_the_other_host_is_nobody(exported: Exported) -> None:
 
 
 def test_nothing_else_answers(exported: Exported) -> None:
-    ports = {line.split()[4] for line in exported.files.check("ss -Htuln").splitlines()}
-    assert f"{exported.files.ip}:2049" in {port.replace("[::ffff:", "").replace("]", "") for port in ports}, ports
-    assert [] == [port for port in ports if port.endswith((":111", ":875", ":20048"))]
+    heard = {(line.split()[0], line.split()[4]) for line in exported.files.check("ss -Htuln").splitlines()}
+    ports = {(kind, port.replace("[::ffff:", "").replace("]", "")) for kind, port in heard}
+    assert {("tcp", f"{exported.files.ip}:2049")} == {one for one in ports if one[1].endswith(":2049")}
+    assert [] == [port for _, port in ports if port.endswith((":111", ":875", ":20048"))]
 
 
 def test_again_nothing_changes_and_a_container_is_told_what_else_there_is(exported: Exported) -> None:

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,24 +14,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from .conftest import Bare
 from .lab import Lab
 from .machine import CHECKOUT, Machine, Stranger
-
-# It makes other hosts of those that all tests share, which CI's one pass has no time for.
-pytestmark = pytest.mark.demand
+from .pair import bootstrapped
 
 
 @dataclass
 class Behind:
     """`gate` is the API server, `inner` the database host; `directory` has the operator's ssh_config and fleet.yml.
 
-    `apart` has the same ssh_config, and a fleet.yml where each is a web server by itself.
+    `before` is what was told before the way was made.
     """
 
     gate: Machine
     inner: Machine
     directory: Path
-    apart: Path
     before: dict[str, subprocess.CompletedProcess[str]]
 
     def copy(self, to: Path, *changes: tuple[str, str]) -> Path:
@@ -59,34 +56,43 @@ def entry(machine: Machine) -> str:
 
 
 @pytest.fixture(scope="module")
-def behind(lab: Lab, vps: Machine, vps12: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """Made by the tasks themselves, from two web servers, and these again afterwards."""
-    gate, inner, root = vps, vps12, tmp_path_factory.mktemp("gate")
+def behind(lab: Lab, own: Bare, tmp_path_factory: pytest.TempPathFactory) -> Behind:
+    """Two bare hosts of their own, made so by the tasks themselves, as far as SSH goes."""
+    gate, inner, root = own(), own(), tmp_path_factory.mktemp("gate")
     hosts = {
         gate.name: {"address": gate.ip, "roles": ["edge", "app"]},
         inner.name: {"address": inner.ip, "roles": ["database"]},
     }
-    behind = Behind(gate, inner, root / "pair", root / "apart", {})
+    behind = Behind(gate, inner, root / "pair", {})
+    lab.describe(root / "alone", lab.directory / "sites", hosts={gate.name: {"roles": ["web"]}})
+    well(gate.fab("firewall", "sshd", directory=root / "alone"))
     lab.describe(root / "pair", lab.directory / "sites", hosts=hosts)
     behind.before["directly"] = inner.fab("firewall", directory=root / "pair")
-    jump = (entry(inner), f"{entry(inner)}    ProxyJump {gate.name}\n")
-    behind.copy(root / "pair", jump)
-    lab.describe(behind.apart, lab.directory / "sites")
-    shutil.copy(root / "pair" / "ssh_config", behind.apart / "ssh_config")
+    behind.copy(root / "pair", (entry(inner), f"{entry(inner)}    ProxyJump {gate.name}\n"))
     behind.before["not led"] = inner.fab("firewall", directory=root / "pair")
-    try:
-        behind.before["led"] = gate.fab("sshd", directory=root / "pair")
-        done = inner.fab("firewall", directory=root / "pair")
-        assert done.returncode == 0, done.stdout + done.stderr
-        yield behind
-    finally:
-        # Whatever became of the way through the gateway: other tests want both hosts as they were.
-        inner.exec("iptables -I INPUT -p tcp --dport 22 -j ACCEPT")
-        done = inner.fab("firewall", directory=lab.directory)
-        inner.exec("iptables -D INPUT -p tcp --dport 22 -j ACCEPT")
-        assert done.returncode == 0, done.stdout + done.stderr
-        done = gate.fab("sshd", directory=lab.directory)
-        assert "allowtcpforwarding no" in gate.check("sshd -T"), done.stdout + done.stderr
+    well(gate.fab("sshd", directory=root / "pair"))
+    well(inner.fab("firewall", "sshd", directory=root / "pair"))
+    return behind
+
+
+@pytest.fixture(scope="module")
+def api_pair(api: Lab, tmp_path_factory: pytest.TempPathFactory) -> Behind:
+    """The lab's fleet `api`, bootstrapped: its database host stands in the inside network alone."""
+    place = tmp_path_factory.mktemp("api")
+    (place / "sites").mkdir()
+    (place / "sites" / "example.com.yml").write_text("domain: example.com\ndatabase: true\n")
+    bootstrapped(api.describe(place, place / "sites"))
+    return Behind(api.machine("api1"), api.machine("db1"), place, {})
+
+
+@pytest.fixture(scope="module", params=["behind", pytest.param("api_pair", marks=pytest.mark.demand)])
+def led(request: pytest.FixtureRequest) -> Behind:
+    """Either pair: two hosts in one network, and those of which one is inside."""
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+def well(run: subprocess.CompletedProcess[str]) -> None:
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def logins(machine: Machine) -> str:
@@ -114,7 +120,6 @@ def test_a_gateway_whose_sshd_leads_nobody_is_named_with_what_mends_it(behind: B
     assert f"{behind.gate.name} is the way to {behind.inner.name}, and its sshd does not lead to" in done.stderr
     assert f"then: fab -H {behind.gate.name} sshd" in done.stderr
     assert done.stderr.count("\n") == 2, done.stderr
-    assert behind.before["led"].returncode == 0
 
 
 def test_the_gateway_leads_to_ssh_of_the_host_inside_and_nowhere_else(behind: Behind) -> None:
@@ -153,17 +158,17 @@ def other_key() -> str:
 @pytest.mark.parametrize("hop", ["gate", "inner"])
 @pytest.mark.parametrize("key", ["unknown", "changed"])
 def test_a_key_that_is_not_known_or_another_is_refused_on_either_hop(
-    behind: Behind, tmp_path: Path, hop: str, key: str
+    led: Behind, tmp_path: Path, hop: str, key: str
 ) -> None:
-    machine: Machine = getattr(behind, hop)
-    directory = behind.copy(tmp_path)
+    machine: Machine = getattr(led, hop)
+    directory = led.copy(tmp_path)
     lines = (directory / "known_hosts").read_text().splitlines()
     kept = [line for line in lines if not line.startswith(f"{machine.name},")]
     kept += [f"{machine.name},{machine.ip} {other_key()}"] if key == "changed" else []
     (directory / "known_hosts").write_text("\n".join(kept) + "\n")
-    before = logins(behind.gate), logins(behind.inner)
+    before = logins(led.gate), logins(led.inner)
 
-    done = behind.inner.fab("status", directory=directory)
+    done = led.inner.fab("status", directory=directory)
 
     assert done.returncode == 3, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -171,24 +176,24 @@ def test_a_key_that_is_not_known_or_another_is_refused_on_either_hop(
     assert f"the key of {machine.name} ({machine.ip}) {told}" in done.stderr
     assert f"fab -H {machine.name} trust" in done.stderr
     assert ("it is the way to" in done.stderr) == (hop == "gate")
-    after = logins(behind.gate), logins(behind.inner)
+    after = logins(led.gate), logins(led.inner)
     assert after[1] == before[1], "nobody proved who he is to the host inside"
     assert hop == "inner" or after[0] == before[0], "nor to the gateway"
 
 
-def test_both_keys_are_enrolled_one_after_the_other_the_gateway_s_first(behind: Behind, tmp_path: Path) -> None:
-    directory = behind.copy(tmp_path)
+def test_both_keys_are_enrolled_one_after_the_other_the_gateway_s_first(led: Behind, tmp_path: Path) -> None:
+    directory = led.copy(tmp_path)
     (directory / "known_hosts").write_text("")
-    shut = behind.inner.fab("trust", directory=directory)
-    assert (shut.returncode, f"fab -H {behind.gate.name} trust" in shut.stderr) == (3, True), shut.stderr
-    for machine in (behind.gate, behind.inner):
+    shut = led.inner.fab("trust", directory=directory)
+    assert (shut.returncode, f"fab -H {led.gate.name} trust" in shut.stderr) == (3, True), shut.stderr
+    for machine in (led.gate, led.inner):
         shown = machine.fab("trust", directory=directory)
         assert shown.returncode == 3
         [fingerprint] = set(re.findall(r"SHA256:\S+", shown.stderr))
         assert fingerprint in machine.check("for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $key; done")
         done = machine.fab("trust", "--fingerprint", fingerprint, directory=directory)
         assert done.returncode == 0, done.stderr
-    assert behind.inner.fab("lock.status", directory=directory).returncode == 0
+    assert led.inner.fab("lock.status", directory=directory).returncode == 0
 
 
 # ---------------------------------------------------------------------- what does not work is named by its hop
@@ -227,21 +232,16 @@ def test_a_host_inside_that_is_down_is_told_from_a_gateway_that_is(behind: Behin
 
 
 @pytest.mark.demand
-def test_guesses_that_come_through_the_bastion_shut_nobody_out(behind: Behind) -> None:
+def test_guesses_that_come_through_the_bastion_shut_nobody_out(api_pair: Behind) -> None:
     """To sshd and fail2ban inside, they all come from the bastion."""
     ignored = "grep -q '\\[sshd\\] Ignore' /var/log/fail2ban.log"
-    behind.inner.check(": > /var/log/fail2ban.log")
-    done = behind.inner.fab("sshd", "fail2ban", directory=behind.directory)
-    try:
-        assert done.returncode == 0, done.stdout + done.stderr
-        for _ in range(7):
-            assert "Permission denied" in behind.ssh("-l", "guess", behind.inner.name, "true").stderr
-        behind.inner.check(f"for try in $(seq 50); do ! {ignored} || exit 0; sleep 0.2; done; false")
-        assert behind.gate.ip not in behind.inner.check("fail2ban-client status sshd")
-        assert behind.gate.ip not in behind.inner.check("cat /etc/gatehouse/operators")
-        assert behind.ssh(behind.inner.name, "true").returncode == 0
-    finally:
-        assert behind.inner.fab("sshd", "fail2ban", directory=behind.apart).returncode == 0
+    api_pair.inner.check(": > /var/log/fail2ban.log")
+    for _ in range(7):
+        assert "Permission denied" in api_pair.ssh("-l", "guess", api_pair.inner.name, "true").stderr
+    api_pair.inner.check(f"for try in $(seq 50); do ! {ignored} || exit 0; sleep 0.2; done; false")
+    assert api_pair.gate.ip not in api_pair.inner.check("fail2ban-client status sshd")
+    assert api_pair.gate.ip not in api_pair.inner.check("cat /etc/gatehouse/operators")
+    assert api_pair.ssh(api_pair.inner.name, "true").returncode == 0
 
 
 # ---------------------------------------------------------------------- files, and sockets
@@ -271,22 +271,24 @@ PROGRAM = """
 """
 
 
-def test_files_and_sockets_come_through_and_rsync_asks_nobody_about_a_key(behind: Behind, tmp_path: Path) -> None:
+@pytest.mark.demand
+def test_files_and_sockets_come_through_and_rsync_asks_nobody_about_a_key(api_pair: Behind, tmp_path: Path) -> None:
     """ssh_config says of the gateway that any new key will do; what brings the files knows better."""
-    lax = (f"{entry(behind.gate)}", f"Host {behind.gate.name}\n    StrictHostKeyChecking no\n{entry(behind.gate)}")
-    directory = behind.copy(tmp_path / "operator", lax)
+    gate = entry(api_pair.gate)
+    lax = f"Host {api_pair.gate.name}\n    StrictHostKeyChecking no\n{gate}"
+    directory = api_pair.copy(tmp_path / "operator", (gate, lax))
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "page.html").write_text("through\n")
-    behind.inner.check("install -d -o www-data /tmp/through")
+    api_pair.inner.check("install -d -o www-data /tmp/through")
     try:
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(PROGRAM), directory, tmp_path / "source",
-             directory / "known_hosts", behind.inner.name, f"{behind.gate.name},"],
+             directory / "known_hosts", api_pair.inner.name, f"{api_pair.gate.name},"],
             cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
-        assert behind.inner.check("cd /tmp/through; cat page.html; stat -c %U page.html") == "through\nwww-data\n"
+        assert api_pair.inner.check("cd /tmp/through; cat page.html; stat -c %U page.html") == "through\nwww-data\n"
     finally:
-        behind.inner.check("rm -rf /tmp/through")
+        api_pair.inner.check("rm -rf /tmp/through")
     assert done.stdout.splitlines()[:2] == ["PAGE True", "BROUGHT"], done.stdout + done.stderr
     assert "PROBLEM rsync ended with exit code" in done.stdout
     assert "Host key verification failed" in done.stdout

@@ -32,32 +32,35 @@ def through(directory: Path, bastion: Machine, host: Machine) -> Path:
 
 
 @pytest.mark.demand
-def test_the_script_alone_makes_an_app_host_on_which_check_finds_nothing_to_change(
-    lab: Lab, bare: Bare, tmp_path: Path
+@pytest.mark.parametrize("role", ["app", "database", "edge"])
+def test_the_script_alone_makes_a_host_on_which_check_finds_nothing_to_change(
+    lab: Lab, bare: Bare, tmp_path: Path, role: str
 ) -> None:
-    edge, app = bare(), bare()
+    edge, inner = bare(), bare()
     hosts = {
-        edge.name: {"address": edge.ip, "roles": ["edge"]},
-        app.name: {"address": app.ip, "roles": ["app"]},
+        edge.name: {"address": edge.ip, "roles": ["edge", "app"] if role == "database" else ["edge"]},
+        inner.name: {"address": inner.ip, "roles": ["database"] if role == "database" else ["app"]},
     }
-    directory = through(lab.describe(tmp_path / "fleet", lab.directory / "sites", hosts=hosts), edge, app)
-    script = rendered(directory, app)
-    assert script == rendered(directory, app), "the same for the same fleet"
-    app.put({SCRIPT: script.encode()}, mode=0o700)
+    directory = through(lab.describe(tmp_path / "fleet", lab.directory / "sites", hosts=hosts), edge, inner)
+    host = edge if role == "edge" else inner
+    script = rendered(directory, host)
+    assert script == rendered(directory, host), "the same for the same fleet"
+    host.put({SCRIPT: script.encode()}, mode=0o700)
 
-    made = app.exec(SCRIPT, timeout=PATIENCE)
-    assert made.rc == 0, made.out + app.check(f"cat {LOG}")
+    with lab.pointing(edge):
+        made = host.exec(SCRIPT, timeout=PATIENCE)
+    assert made.rc == 0, made.out + host.check(f"cat {LOG}")
     assert "0 failed" in made.out
 
-    checked = app.fab("check", directory=directory)
+    checked = host.fab("check", directory=directory)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert re.search(r"check +\d+ steps: \d+ kept, 0 changed, 0 failed", checked.stdout), checked.stdout
 
-    gone = app.exec(f"dpkg-query -W -f '${{db:Status-Abbrev}}${{Package}}\\n' {BORROWED}").out
+    gone = host.exec(f"dpkg-query -W -f '${{db:Status-Abbrev}}${{Package}}\\n' {BORROWED}").out
     assert not [line for line in gone.splitlines() if line.startswith("ii")]
-    assert app.exec("ls -d /run/gatehouse-image.*/ /var/lib/gatehouse-image*").out == ""
+    assert host.exec("ls -d /run/gatehouse-image.*/ /var/lib/gatehouse-image*").out == ""
 
-    again = app.exec(SCRIPT, timeout=PATIENCE)
+    again = host.exec(SCRIPT, timeout=PATIENCE)
     assert again.rc == 0, again.out
     assert "0 changed, 0 failed" in again.out, again.out
 

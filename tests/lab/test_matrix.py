@@ -13,16 +13,18 @@ import pytest
 
 from .lab import Lab
 from .machine import Machine, run_tool
+from .pair import two_webs
 
-# It makes other hosts of those that all tests share, which CI's one pass has no time for.
 pytestmark = pytest.mark.demand
 
 
 @pytest.fixture(scope="module")
-def two(lab: Lab, vps: Machine, vps12: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fleet of both as they are: web servers that everybody comes to, one known by IPv4, one by IPv6."""
-    hosts = {"vps": {"address": vps.ip}, "vps12": {"address": vps12.ip6}}
-    return lab.describe(tmp_path_factory.mktemp("two"), lab.directory / "sites", hosts=hosts)
+def webs(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Machine, Machine]]:
+    """A fleet of two web servers that everybody comes to, one known by IPv4, one by IPv6."""
+    directory = tmp_path_factory.mktemp("two")
+    with two_webs(lab, directory) as (first, second):
+        hosts = {first.name: {"address": first.ip}, second.name: {"address": second.ip6}}
+        yield lab.describe(directory, directory / "sites", hosts=hosts), first, second
 
 
 def matrix(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -52,7 +54,8 @@ def pairs(told: dict[str, Any]) -> set[tuple[str, str, int, str, str]]:
     return {tuple(one[key] for key in keys) for one in told["differences"]}
 
 
-def test_two_servers_are_as_their_roles_say_from_each_other_and_from_here(two: Path) -> None:
+def test_two_servers_are_as_their_roles_say_from_each_other_and_from_here(webs: tuple[Path, Machine, Machine]) -> None:
+    two, *_ = webs
     told = proved(two, "--from-here")
 
     assert told["well"], json.dumps(told, indent=1)
@@ -62,22 +65,23 @@ def test_two_servers_are_as_their_roles_say_from_each_other_and_from_here(two: P
     assert shown.stdout.splitlines()[2].split() == ["world", *"xxxxxx"]
 
 
-def test_what_was_changed_by_hand_is_named_and_nothing_else(two: Path, vps: Machine, vps12: Machine) -> None:
+def test_what_was_changed_by_hand_is_named_and_nothing_else(webs: tuple[Path, Machine, Machine]) -> None:
     """On one a rule is gone, for one family; on the other one too many, to where nobody listens, and a wide daemon."""
+    two, first, second = webs
     web = "-p tcp -m multiport --dports 80,443 -j ACCEPT"
     with (
         changed(
-            vps12,
+            second,
             f"ip6tables-save -t filter > /run/six && ip6tables -D GATEHOUSE {web}",
             back="ip6tables-restore < /run/six && rm /run/six",
         ),
         changed(
-            vps,
+            first,
             "iptables -I INPUT -s 0.0.0.0/0 -p tcp --dport 3306 -j ACCEPT",
             back="iptables -D INPUT -s 0.0.0.0/0 -p tcp --dport 3306 -j ACCEPT",
         ),
         changed(
-            vps,
+            first,
             "sed -i.hand 's/^Listen .*/Listen 8080/' /etc/apache2/ports.conf && systemctl restart apache2",
             back="mv /etc/apache2/ports.conf.hand /etc/apache2/ports.conf && systemctl restart apache2",
         ),
@@ -85,12 +89,12 @@ def test_what_was_changed_by_hand_is_named_and_nothing_else(two: Path, vps: Mach
         told = proved(two)
 
     assert pairs(told) == {
-        ("vps", "vps12", 80, "root", "silent"),
-        ("vps", "vps12", 443, "root", "silent"),
-        ("vps12", "vps", 3306, "root", "refused"),
+        (first.name, second.name, 80, "root", "silent"),
+        (first.name, second.name, 443, "root", "silent"),
+        (second.name, first.name, 3306, "root", "refused"),
     }
-    assert [(one["host"], one["port"], one["program"]) for one in told["listeners"]] == [("vps", 8080, "apache2")]
-    assert told["rules"] == [{"host": "vps12", "lacks": [f"IPv6 -A GATEHOUSE {web}"], "strange": []}]
+    assert [(one["host"], one["port"], one["program"]) for one in told["listeners"]] == [(first.name, 8080, "apache2")]
+    assert told["rules"] == [{"host": second.name, "lacks": [f"IPv6 -A GATEHOUSE {web}"], "strange": []}]
 
 
 # ---------------------------------------------------------------------- six hosts
@@ -110,7 +114,6 @@ def six(split: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.demand
 def test_each_of_the_six_is_reached_by_those_that_need_it_alone(six: Path, split: Lab) -> None:
     told = proved(six, "--from-here")
     assert told["well"], json.dumps(told, indent=1)
@@ -129,7 +132,6 @@ def test_each_of_the_six_is_reached_by_those_that_need_it_alone(six: Path, split
     assert seen == {(split.machine("edge1").ip, port) for port in (22, 80, 443)}
 
 
-@pytest.mark.demand
 def test_a_rule_that_was_removed_names_exactly_its_pair(six: Path, split: Lab) -> None:
     db, app = split.machine("db1"), split.machine("app1")
     rule = f"GATEHOUSE -s {app.inside}/32 -p tcp -m tcp --dport 3306 -j ACCEPT"
@@ -143,7 +145,6 @@ def test_a_rule_that_was_removed_names_exactly_its_pair(six: Path, split: Lab) -
     assert f"app1 -> db1:3306 mariadb must come in, and is kept out  ({db.inside})" in shown
 
 
-@pytest.mark.demand
 def test_a_bind_that_was_widened_is_told_although_the_firewall_holds(six: Path, split: Lab) -> None:
     hand = "/etc/mysql/mariadb.conf.d/zz-by-hand.cnf"
     with changed(

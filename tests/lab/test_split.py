@@ -121,9 +121,35 @@ def test_the_session_is_in_the_cache_host_and_the_picture_comes_from_the_static_
     assert "/static1 " in line, line
 
 
-def test_again_nothing_changes(stack: Stack) -> None:
+def test_again_nothing_changes_and_six_cost_little_more_than_one(stack: Stack) -> None:
+    began = time.monotonic()
+    stack.inv("fleet.bootstrap", "--only", "app1")
+    one = time.monotonic() - began
+
+    began = time.monotonic()
     rows = json.loads(stack.inv("fleet.bootstrap", "--json").stdout)
+    six = time.monotonic() - began
+
     assert {row["host"]: row["changed"] for row in rows} == dict.fromkeys(stack.lab.hosts, 0)
+    assert {row["round_trips"] for row in rows} == {1}
+    print(f"one host: {one:.1f} s; all six: {six:.1f} s")
+    assert six < 5 * one + 10
+
+
+def test_one_that_cannot_be_reached_stops_those_that_need_it_alone(stack: Stack) -> None:
+    six = {*stack.lab.hosts}
+    for away, waiting in (("static1", set()), ("db1", {"app1", "edge1"})):
+        with stopped(stack.lab.machine(away)):
+            line = ["fleet.bootstrap", "--fleet", str(stack.lab.directory / "fleet.yml")]
+            done = run_tool("inv", *line, "--json", timeout=600)
+            assert done.returncode == 1, done.stdout + done.stderr
+            rows = {row["host"]: row for row in json.loads(done.stdout)}
+            assert "cannot be reached: " in rows[away]["reason"] or "no connection to" in rows[away]["reason"], rows
+            outcomes = {name: row["outcome"] for name, row in rows.items()}
+            waits = dict.fromkeys(waiting, "waits")
+            assert outcomes == dict.fromkeys(six, "well") | waits | {away: "failed"}
+            assert {row["changed"] for row in rows.values()} == {0}
+    assert stack.settled(stack.serves, BACK)
 
 
 # ---------------------------------------------------------------------- each node cut off in turn
@@ -225,3 +251,34 @@ def test_without_the_edge_nobody_is_served_and_with_it_all_are_again(
         answer = stack.ask("/", "--max-time", "20")
         assert answer.status in (FAILS if cut is partitioned else (0,)), answer
     assert stack.settled(stack.serves, BACK)
+
+
+# ---------------------------------------------------------------------- two app hosts
+
+
+@pytest.fixture(scope="module")
+def two(stack: Stack) -> Iterator[Stack]:
+    """A second app host, made so by a further bootstrap; then it goes."""
+    second = stack.lab.add("app2", roles=("app",))
+    try:
+        stack.inv("fleet.bootstrap")
+        yield stack
+    finally:
+        stack.lab.remove(second)
+        stack.inv("fleet.bootstrap")
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut.__name__)
+def test_one_app_host_of_two_does(
+    two: Stack, cut: Callable[..., contextlib.AbstractContextManager[None]]
+) -> None:
+    makers = r"answered by (\S+)\."
+    assert two.settled(lambda: {two.ask().found(makers) for _ in range(6)} == {"app1", "app2"}, BACK)
+    with cut(two.lab.machine("app1"), *UNITS["app1"]):
+        end = time.monotonic() + SEEN
+        while time.monotonic() < end:
+            answer = two.ask()
+            assert (answer.rc, answer.status in (200, *FAILS), answer.seconds < LIMIT) == (0, True, True), answer
+        answers = [two.ask() for _ in range(10)]
+        assert [(each.status, each.found(makers)) for each in answers] == [(200, "app2")] * 10
+    assert two.settled(lambda: {two.ask().found(makers) for _ in range(6)} == {"app1", "app2"}, BACK)

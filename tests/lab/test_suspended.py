@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from .conftest import Bare
 from .lab import Lab
 from .machine import Machine, Stranger
 
-# It makes other hosts of those that all tests share, which CI's one pass has no time for.
 pytestmark = pytest.mark.demand
 
 SITE, OTHER = "example.com", "kiosk.co.test"
@@ -42,19 +41,15 @@ class Edge:
 
 
 @pytest.fixture(scope="module")
-def edge(
-    lab: Lab, vps: Machine, vps12: Machine, stranger: Stranger, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Edge]:
-    """HAProxy of `vps` as that of an edge alone; what is behind it lets nobody in, which nobody here asks."""
-    hosts = {vps.name: {"address": vps.ip, "roles": ["edge"]}, vps12.name: {"address": vps12.ip, "roles": ["web"]}}
+def edge(lab: Lab, own: Bare, stranger: Stranger, tmp_path_factory: pytest.TempPathFactory) -> Edge:
+    """An edge; what is behind it is bare, which nobody here asks for a page."""
+    front, web = own(), own("bookworm")
+    hosts = {front.name: {"address": front.ip, "roles": ["edge"]}, web.name: {"address": web.ip, "roles": ["web"]}}
     directory = lab.describe(tmp_path_factory.mktemp("edge"), lab.directory / "sites", hosts=hosts)
-    edge = Edge(vps, vps12, stranger, directory)
-    try:
-        edge.done(vps, "haproxy")
-        yield edge
-    finally:
-        vps.exec("rm -rf /etc/gatehouse/suspended /etc/haproxy/servers.state")
-        assert vps.fab("haproxy").returncode == 0
+    edge = Edge(front, web, stranger, directory)
+    with lab.pointing(front):
+        edge.done(front, "bootstrap")
+    return edge
 
 
 def test_a_site_rests_at_the_edge_alone_and_over_what_else_is_done_there(edge: Edge) -> None:

@@ -1,16 +1,13 @@
-"""The same MariaDB for two machines: one keeps the databases, the other makes pages, too, and comes by network."""
+"""MariaDB for two machines: one keeps the databases, the other makes pages and comes by network."""
 
 import json
 import shlex
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
+from ..lab import Lab
 from ..machine import Machine, Result
-from .conftest import BLOG, Shop
+from .conftest import BLOG
 
 INI = "/etc/gatehouse/sites/{}/database.ini"
 
@@ -41,7 +38,7 @@ echo implode(' ', $asked->fetch(PDO::FETCH_NUM));
 
 @dataclass
 class Apart:
-    """`keeper` has the databases, `app` comes to them; both serve blog.test and shop.test, from `directory`."""
+    """`keeper` has the databases of blog.test and shop.test, `app` serves them and comes to it; `directory` says so."""
 
     keeper: Machine
     app: Machine
@@ -68,48 +65,19 @@ class Apart:
         return self.app.check(f"cat /etc/gatehouse/secrets/database/{owner}")
 
 
-def set_apart(shop: Shop, app: Machine, place: Path) -> Iterator[Apart]:
-    """The shop's own machine lets the other one in; afterwards each is as it was."""
-    keeper = shop.machine
-    sites = place / "sites"
-    shutil.copytree(shop.directory / "sites", sites)
-    for each in sites.iterdir():
-        if each.stem not in ("blog.test", "shop.test"):
-            each.unlink()
-        else:
-            each.write_text(each.read_text().replace(f"[{keeper.name}]", f"[{keeper.name}, {app.name}]"))
+def set_apart(lab: Lab, keeper: Machine, app: Machine, place: Path) -> Apart:
+    """T2's pair from bare hosts, as far as the database goes: `keeper` has it, `app` comes to it."""
+    (place / "sites").mkdir(parents=True)
+    for domain in ("blog.test", "shop.test"):
+        said = f"domain: {domain}\nsubdomains: []\ndatabase: true\nhosts: [{app.name}]\n"
+        (place / "sites" / f"{domain}.yml").write_text(said)
     hosts = {
-        keeper.name: {"address": keeper.ip, "roles": ["web", "database"]},
+        keeper.name: {"address": keeper.ip, "roles": ["database"]},
         app.name: {"address": app.ip, "roles": ["web"]},
     }
-    made = Apart(keeper, app, shop.lab.describe(place, sites=sites, hosts=hosts), [])
-    client = {"/tmp/client.php": CLIENT.encode()}
-    try:
-        for machine in (keeper, app):
-            machine.put(client)
-        made.done(app, "credentials", "site", "php", "apache")
-        made.done(keeper, "firewall", "database")
-        made.done(app, "database")
-        yield made
-    finally:
-        app.exec(LEAVE)
-        for machine in (keeper, app):
-            machine.exec("rm -f /tmp/client.php")
-        keeper.exec("rm -rf /etc/mysql/tls /etc/gatehouse/card/database*")
-        shop.done("firewall", "database")
-        done = app.fab("bootstrap")
-        if done.returncode:
-            pytest.fail(done.stdout + done.stderr, pytrace=False)
-
-
-# What the app host has of the shop's sites.  The packages first: they restart FPM, which does not without a pool.
-LEAVE = """
-DEBIAN_FRONTEND=noninteractive apt-get -qq purge php*-mysql php*-gd > /dev/null
-for site in blog shop; do
-    find /etc -name "$site.test.*" -delete
-    userdel $site-test
-    groupdel $site-test
-    rm -rf /var/www/$site.test /etc/gatehouse/sites/$site-test
-    rm -f /etc/gatehouse/card/*-$site-test /etc/gatehouse/secrets/*/$site-test*
-done
-"""
+    made = Apart(keeper, app, lab.describe(place, sites=place / "sites", hosts=hosts), [])
+    app.put({"/tmp/client.php": CLIENT.encode()})
+    made.done(app, "credentials", "site.users", "site.tree")
+    made.done(keeper, "firewall", "database")
+    made.done(app, "database", "php", "apache")
+    return made

@@ -2,19 +2,16 @@
 
 import json
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ..conftest import Bare
 from ..lab import Lab
 from ..machine import Machine
 from .apart import INI, PAGE, Apart, set_apart
-from .conftest import BLOG, SHOP, Shop
-
-# It makes other hosts of those that all tests share, which CI's one pass has no time for.
-pytestmark = pytest.mark.demand
+from .conftest import BLOG, SHOP
 
 DENIED = 1044, 1045, 1130, 1142, 1227, 1698, 3159
 """MariaDB's errors for whoever may not; the last one is for TLS that is missing."""
@@ -45,12 +42,18 @@ until [ -e /tmp/watch.stop ]; do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ; 
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("trixie", "bookworm"), id="13 for 12"),
+        pytest.param(("bookworm", "trixie"), id="12 for 13", marks=pytest.mark.demand),
+    ],
+)
 def apart(
-    shop: Shop, lab: Lab, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Apart]:
-    app: Machine = request.getfixturevalue("vps12" if shop.machine.name == "vps" else "vps")
-    yield from set_apart(shop, app, tmp_path_factory.mktemp("apart") / "fleet")
+    lab: Lab, own: Bare, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Apart:
+    keeper, app = (own(release) for release in request.param)
+    return set_apart(lab, keeper, app, tmp_path_factory.mktemp("apart") / "fleet")
 
 
 def answer(apart: Apart, sql: str = "SELECT CURRENT_USER()", **other: str) -> Any:
@@ -66,6 +69,7 @@ def test_a_site_on_another_host_comes_in_as_itself_over_tls(apart: Apart) -> Non
     assert f"640 {BLOG} root" == apart.app.check(f"stat -c '%a %U %G' {INI.format(BLOG)}").strip()
 
 
+@pytest.mark.demand
 def test_a_page_does_it_with_what_its_file_says_and_nothing_more(apart: Apart) -> None:
     root = "/var/www/blog.test/public_html/_"
     page = shlex.quote(PAGE % INI.format(BLOG))
@@ -80,6 +84,7 @@ def test_a_page_does_it_with_what_its_file_says_and_nothing_more(apart: Apart) -
     assert f"{BLOG}@{apart.app.ip} O'Grüße" == apart.app.check(f"php -r {shlex.quote(asks)}")
 
 
+@pytest.mark.demand
 def test_nothing_is_to_do_a_second_time_on_either(apart: Apart) -> None:
     for machine in (apart.keeper, apart.app):
         assert "7 kept, 0 changed" in apart.done(machine, "database")
@@ -167,7 +172,7 @@ def test_a_host_that_leaves_is_locked_out_and_comes_back(apart: Apart, tmp_path:
     fleet["hosts"]["another"] = {"address": "10.0.0.99", "roles": ["web"]}
     (alone / "sites").mkdir(parents=True)
     for each in (apart.directory / "sites").iterdir():
-        (alone / "sites" / each.name).write_text(each.read_text().replace(f", {apart.app.name}]", ", another]"))
+        (alone / "sites" / each.name).write_text(each.read_text().replace(f"[{apart.app.name}]", "[another]"))
     for name in ("ssh_config", "known_hosts"):
         (alone / name).write_text((apart.directory / name).read_text())
     (alone / "fleet.yml").write_text(json.dumps(fleet))
