@@ -65,7 +65,7 @@ def behind(lab: Lab, own: Bare, tmp_path_factory: pytest.TempPathFactory) -> Beh
     }
     behind = Behind(gate, inner, root / "pair", {})
     lab.describe(root / "alone", lab.directory / "sites", hosts={gate.name: {"roles": ["web"]}})
-    well(gate.fab("firewall", "sshd", directory=root / "alone"))
+    well(gate.fab("sshd", directory=root / "alone"))
     lab.describe(root / "pair", lab.directory / "sites", hosts=hosts)
     behind.before["directly"] = inner.fab("firewall", directory=root / "pair")
     behind.copy(root / "pair", (entry(inner), f"{entry(inner)}    ProxyJump {gate.name}\n"))
