@@ -13,20 +13,28 @@ from .functions import DISABLED
 from .load import find_fleet, load_fleet, load_sites
 from .owners import owner_of
 from .refusal import Problem, Refusal
+from .runtime import GONE, PHP, RUNTIMES, SUEXEC, UNITS, Limits, Mount, Zone
 from .site import Cache, Deploy, Php, Site, Tls
 
 __all__ = [
     "DISABLED",
+    "GONE",
+    "PHP",
     "PRODUCTION",
     "ROLES",
+    "RUNTIMES",
     "STAGING",
+    "SUEXEC",
+    "UNITS",
     "Acme",
     "Cache",
     "Deploy",
     "Edge",
     "Files",
     "Fleet",
+    "Limits",
     "Machine",
+    "Mount",
     "Php",
     "Problem",
     "Refusal",
@@ -34,6 +42,7 @@ __all__ = [
     "Static",
     "Store",
     "Tls",
+    "Zone",
     "chosen_site",
     "duration",
     "find_fleet",

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
 from . import grammars
+from .fields import FROZEN, choice, number, switch, unique, words
 from .refusal import Problem, Refusal, Wrong, quoted, shown_path
-from .site import FROZEN, Site, choice, number, switch, unique, words
+from .site import Site
 
 # Let's Encrypt, "Staging Environment" and "ACME v2 Production".
 PRODUCTION = "https://acme-v02.api.letsencrypt.org/directory"

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from . import explain, names, wiring
+from . import contradictions, explain, names, wiring
 from .document import Document, KeyPath, read
 from .fleet import Fleet
 from .owners import UIDS
@@ -32,8 +32,9 @@ class Entry(NamedTuple):
 
 
 def load_sites(directory: Path) -> tuple[Site, ...]:
-    """Every site of `directory`, by domain. Raises Refusal with every problem in it."""
+    """Every site of `directory`, by domain, as those of one host. Raises Refusal with every problem in it."""
     entries, problems = _sites(directory)
+    problems += contradictions.all_of(Fleet(), [(entry.site, entry.document) for entry in entries])
     if problems:
         raise Refusal(problems)
     return tuple(sorted((entry.site for entry in entries), key=str))
@@ -62,6 +63,8 @@ def load_fleet(file: Path, cwd: Path | None = None) -> Fleet:
         if fleet.one("files"):
             problems += _shared_numbers(entries)
         problems += wiring.shared_ports(fleet, [(entry.site, entry.document) for entry in entries])
+        placed = fleet.with_sites((entry.site for entry in entries), file)
+        problems += contradictions.all_of(placed, [(entry.site, entry.document) for entry in entries])
     if problems or fleet is None:
         raise Refusal(problems)
     return fleet.model_copy(update={"sites": directory}).with_sites((entry.site for entry in entries), file)
@@ -118,6 +121,7 @@ def _sites(directory: Path) -> tuple[list[Entry], list[Problem]]:
         site = None if document.data is None else _model(Site, document, own)
         if site is not None:
             own += _misnamed(site, document)
+            own += contradictions.problems(site, document)
             if not document.problems:
                 entries.append(Entry(site, document))
         problems += sorted(own, key=lambda problem: problem.line or 0)

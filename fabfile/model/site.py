@@ -4,53 +4,35 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from . import grammars, names, owners
+from .fields import FROZEN, LIST_MAX, number, switch, unique, words
 from .functions import DISABLED, loosened
 from .refusal import Wrong
-
-FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-LIST_MAX = 100  # also the names that Let's Encrypt puts in one certificate ("Rate Limits")
+from .runtime import (
+    PHP,
+    Limits,
+    Mounts,
+    Port,
+    Runtime,
+    Zone,
+    command_key,
+    listen_key,
+    runtime_key,
+    webapps_key,
+    zones,
+)
 
 COOKIES_MAX = 2000  # they travel in a header from HAProxy to Varnish, which takes 8 KiB a header
-
-
-def number(default: int, low: int, high: int, what: str) -> Any:
-    """A key that holds a whole number in a range."""
-    return Field(
-        default, ge=low, le=high, title=what, description=f"a whole number from {low} to {high}", examples=[default]
-    )
-
-
-def switch(default: bool, what: str) -> Any:
-    """A key that is true or false."""
-    return Field(default, title=what, description="true or false", examples=[not default])
-
-
-def choice(default: str, other: str, what: str) -> Any:
-    """A key that is one of two words."""
-    return Field(default, title=what, description=f"{default} or {other}", examples=[other])
-
-
-def words(what: str, expected: str, *example: str) -> Any:
-    """A key that holds a list, empty by default."""
-    return Field((), title=what, description=expected, examples=[list(example)])
-
-
-def _unique(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    seen = set()
-    for index, item in enumerate(items):
-        if item in seen:
-            raise Wrong(f"{item} is in the list twice", at=(index,))
-        seen.add(item)
-    if len(items) > LIST_MAX:
-        raise Wrong(f"holds {len(items)} values; at most {LIST_MAX} fit")
-    return items
-
-
-unique = AfterValidator(_unique)  # a list without repetition, of a size that fits in a line of configuration
 
 
 class Php(BaseModel):
@@ -186,6 +168,12 @@ def _php(value: Any) -> Any:
     return None if value is False else value
 
 
+def _php_by_default(data: dict[str, Any]) -> Php | None:
+    """PHP's keys matter where PHP runs."""
+    words = {data.get("runtime"), *(mount.runtime for mount in data.get("mounts", {}).values())}
+    return Php() if words & PHP else None
+
+
 class Site(BaseModel):
     """One web site: a domain and everything that is particular to it."""
 
@@ -217,9 +205,30 @@ class Site(BaseModel):
         description=f"a whole number from {owners.UIDS.start} to {owners.UIDS.stop - 1}, or no such key",
         examples=[owners.UIDS.start],
     )
+    runtime: Runtime = runtime_key(default="fpm")
+    command: grammars.Command | None = command_key()
+    listen: Port | None = listen_key()
+    webapps: grammars.InsidePath | None = webapps_key()
+    mounts: Mounts = Field(
+        default_factory=dict,
+        title="paths of the site that something else runs",
+        description="paths, and keys such as runtime for each",
+        examples=[{"/wiki": {"runtime": "scgi", "command": "exec ./wiki --socket $LISTEN"}}],
+    )
+    limits: Limits = Field(
+        default=Limits(),
+        title="what the site's own programs may take",
+        description="keys such as memory_mb",
+        examples=[{"memory_mb": 512}],
+    )
+    writable: Annotated[tuple[grammars.InsidePath, ...], unique] = words(
+        "directories of a release that the site's own programs may write, beside shared/ and tmp/",
+        "a list of paths inside the source",
+        "cache",
+    )
     php: Annotated[Php | None, BeforeValidator(_php)] = Field(
-        default=Php(),
-        title="the site's PHP pool; false for a site without PHP",
+        default_factory=_php_by_default,
+        title="how the site's PHP runs; false for a site without PHP",
         description="keys such as children, or false for a site without PHP",
         examples=[{"children": 5}],
     )
@@ -234,6 +243,24 @@ class Site(BaseModel):
     hosts: Annotated[tuple[grammars.HostAlias, ...], unique] = words(
         "machines or pools that serve it; none means every web and app host", "a list of names from fleet.yml", "web1"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_php(cls, data: Any) -> Any:
+        """`php: false` alone is a site without code."""
+        if isinstance(data, dict) and data.get("php", {}) in (False, None) and "runtime" not in data:
+            return data | {"runtime": "static"}
+        return data
+
+    @property
+    def zones(self) -> tuple[Zone, ...]:
+        """What runs where: the site's own runtime at `/`, then its mounts by path."""
+        own = Zone("/", self.runtime, self.owner, self.command, self.listen, self.webapps)
+        return zones(self.owner, own, self.mounts)
+
+    def has(self, *runtimes: str) -> bool:
+        """Whether one of these runs any of the site's code."""
+        return any(zone.runtime in runtimes for zone in self.zones)
 
     @property
     def body_limit(self) -> int:
