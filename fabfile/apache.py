@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .engine import Facts, Host, task
-from .model import Site
+from .model import PHP as RUNS_PHP
+from .model import Site, Zone
 
 ROOT = "/etc/apache2"
 PORTS = f"{ROOT}/ports.conf"
@@ -15,6 +16,8 @@ MACRO = f"{ROOT}/conf-available/vhost.conf"
 FIRST = f"{ROOT}/sites-available/gatehouse.conf"
 VHOSTS = f"{ROOT}/vhost.d"
 UNIT = "/etc/systemd/system/apache2.service.d/gatehouse.conf"
+SUEXEC = "/var/www/.suexec"
+"""What suEXEC starts for sites, in a directory that is there before Apache's sandbox closes it."""
 CHECK = "apache2ctl -t"
 
 LOADED = """
@@ -25,11 +28,30 @@ CONFIGURED = "deflate mime mpm_event reqtimeout setenvif"
 """Of these, Debian's configuration is taken as well. Not alias's: it shows /icons/ on every site."""
 
 REFUSED = """
-autoindex cgi cgid dav dav_fs imagemap include info mpm_itk mpm_prefork mpm_worker negotiation proxy_ajp proxy_connect
-proxy_ftp proxy_http proxy_scgi proxy_uwsgi speling status userdir
+autoindex cgi dav dav_fs imagemap include info mpm_worker negotiation proxy_connect proxy_ftp proxy_uwsgi speling status
+userdir
 """
 """They list directories, run programs, tell about the server, guess, or forward. `access_compat` stays as Debian has
 it: many an .htaccess still says `Deny from all`."""
+
+ELSE_CONFIGURED = ("alias.conf", "dir.conf", "fcgid.conf", "php8.2.conf", "php8.4.conf")
+"""What Debian says of modules that are there, and ours says otherwise: which directories, endings and handlers."""
+
+PREFORK = {"mpm_itk.load", "mpm_prefork.load", "mpm_prefork.conf"}
+MOD_PHP = {"12": "php8.2", "13": "php8.4"}
+
+ON_DEMAND = {
+    "fcgid": "fcgid suexec",
+    "cgi": "cgid suexec",
+    "server": "proxy_http",
+    "scgi": "proxy_scgi",
+    "ajp": "proxy_ajp",
+    "itk": "mpm_itk mpm_prefork",
+}
+"""What a runtime needs beside those, on hosts with a site of it."""
+
+PARTS = ("/etc/gatehouse/itk/", "/etc/gatehouse/secrets/ajp/")
+"""What vhosts include of elsewhere."""
 
 DEBIAN_CONF = ("charset", "localized-error-pages", "other-vhosts-access-log", "security", "serve-cgi-bin")
 """Debian's own settings that ours replace; `security` would come after ours and say `ServerTokens OS` again."""
@@ -73,6 +95,7 @@ def install(c):
     """
     host = Host.of(c)
     host.template(PORTS, check=CHECK)
+    host.directory(SUEXEC)
     host.template(UNIT)
     host.packages("apache2")
     host.directory(ROOT, mode=0o750)
@@ -85,15 +108,31 @@ def modules(c):
     T1 wraps modules in IfModule, so that a missing one goes unnoticed. Here they are there, or nothing is changed.
     """
     host = Host.of(c)
-    wanted = [f"{name}.load" for name in LOADED.split()] + [f"{name}.conf" for name in CONFIGURED.split()]
+    wanted = needed(host)
     for name in wanted:
         host.link(f"{ROOT}/mods-enabled/{name}", f"../mods-available/{name}", check=CHECK)
-    host.absent(
-        *(f"{ROOT}/mods-enabled/{name}.{kind}" for name in REFUSED.split() for kind in ("load", "conf")),
-        f"{ROOT}/mods-enabled/alias.conf",
-        f"{ROOT}/mods-enabled/dir.conf",
-        check=CHECK,
-    )
+    refused = {f"{name}.{kind}" for name in REFUSED.split() for kind in ("load", "conf")}
+    refused |= {*ELSE_CONFIGURED} | ({"mpm_event.load", "mpm_event.conf"} if "mpm_itk.load" in wanted else PREFORK)
+    host.absent(*(f"{ROOT}/mods-enabled/{name}" for name in sorted(refused)), check=CHECK)
+
+
+def needed(host: Host) -> list[str]:
+    """The modules, and their configurations, that this host's sites need."""
+    runtimes = {zone.runtime for site in host.sites for zone in site.zones}
+    loaded = [*LOADED.split(), *(name for one in ON_DEMAND if one in runtimes for name in ON_DEMAND[one].split())]
+    conf = [*CONFIGURED.split(), *(["cgid"] if "cgi" in runtimes else ())]
+    if "itk" in runtimes:
+        loaded = [name for name in loaded if name != "mpm_event"] + [MOD_PHP[host.facts.release]]
+        conf = ["mpm_prefork" if name == "mpm_event" else name for name in conf]
+    return [f"{name}.load" for name in dict.fromkeys(loaded)] + [f"{name}.conf" for name in conf]
+
+
+def _unneeded(host: Host) -> None:
+    """What a runtime needed that no site has any more, once no vhost speaks of it."""
+    wanted = needed(host)
+    ever = dict.fromkeys(name for names in ON_DEMAND.values() for name in names.split() if not name.startswith("mpm_"))
+    files = [f"{name}.{kind}" for name in (*ever, *MOD_PHP.values()) for kind in ("load", "conf")]
+    host.absent(*(f"{ROOT}/mods-enabled/{name}" for name in files if name not in wanted), check=CHECK)
 
 
 @task(
@@ -128,7 +167,82 @@ def vhosts(c):
     T1's label count is for two-label domains; here it comes with each domain. T1 answers `*.domain`; here only the
     names in the site's YAML, since shop.example.com may be somebody else's site (and needs its certificate anyway).
     """
-    _vhosts(Host.of(c), Host.of(c).chosen)
+    host = Host.of(c)
+    _vhosts(host, host.chosen)
+    _unneeded(host)
+
+
+def lines_of(site: Site) -> list[str]:
+    """T4: what stands in a vhost for each path of the site, and what runs there; the more particular ones later."""
+    programs = any(zone.runtime in PROGRAMS for zone in site.zones)
+    lines = [*_room(site)]
+    for zone in site.zones:
+        if programs and zone.runtime not in PROGRAMS:
+            lines.append(f"Use Files {zone.path}")
+        lines += _zone(site, zone)
+    return lines
+
+
+def _room(site: Site) -> list[str]:
+    """What holds for the whole vhost."""
+    php, seconds, limits = site.php, site.seconds + 5, site.limits
+    found = []
+    if site.has("fcgid"):
+        most, requests, idle = (php.children, php.max_requests, php.idle_timeout) if php else (5, 0, 60)
+        found.append(f"Use FcgidRoom {most} {requests} {idle} {seconds} {site.body_limit}")
+    if site.has("cgi"):
+        found.append(f"Use CgiRoom {seconds} {limits.memory_mb << 20} {limits.tasks}")
+    if site.has("itk"):
+        found += [f"AssignUserID {site.owner} {site.owner}", f"Include /etc/gatehouse/itk/{site.owner}.conf"]
+    return found
+
+
+def _zone(site: Site, zone: Zone) -> list[str]:
+    """What stands in a vhost for one path of a site."""
+    path, owner, seconds = zone.path, site.owner, site.seconds + 5
+    most = min(site.limits.tasks, 16)
+    if zone.runtime == "ajp":
+        return [f"Use Tomcat {path} {tomcat_file(zone)}"]
+    if zone.runtime in PROGRAMS:
+        return [f'Use Program {path} "{target(zone)}" {seconds} {most}']
+    own = {
+        "fpm": [f"Use Fpm {path} {owner}"],
+        "fcgid": [f"Use Fcgid {path}", *([f"Use FcgidPhp {path} {owner}"] if site.php else ())],
+        "cgi": [f"Use Cgi {path}"],
+        "itk": [f"Use Itk {path}"],
+    }
+    runs_php = zone.runtime in RUNS_PHP and site.php
+    return [*own.get(zone.runtime, ()), *(() if runs_php else [f'Use NoPhp "{_where(site, zone)}"'])]
+
+
+PROGRAMS = {"server": "http", "scgi": "scgi", "ajp": "ajp"}
+"""Those that Apache speaks to at a socket or port, and in which protocol."""
+
+
+def target(zone: Zone) -> str:
+    """Where a program of a site's own listens, as mod_proxy names it; without the path."""
+    protocol = PROGRAMS[zone.runtime]
+    if zone.port:
+        return f"{protocol}://127.0.0.1:{zone.port}"
+    return f"unix:{zone.socket}|{protocol}://localhost"
+
+
+def tomcat_file(zone: Zone) -> str:
+    """The file with the line, for root alone, that leads to a site's Tomcat: its secret is in it."""
+    return f"/etc/gatehouse/secrets/ajp/{zone.owner}.{zone.name}.conf"
+
+
+def targets(site: Site) -> str:
+    """A regular expression of where the vhost may lead: to the site's own programs and nowhere else."""
+    found = [target(zone).replace(".", "[.]").replace("|", "[|]") for zone in site.zones if zone.runtime in PROGRAMS]
+    return f"(?:{'|'.join(found)})/" if found else "(?!)"
+
+
+def _where(site: Site, zone: Zone) -> str:
+    """A regular expression of the paths of a zone that are of no other, deeper one."""
+    inner = [one.path for one in site.zones if one.path != zone.path and (one.path + "/").startswith(zone.path)]
+    beside = f"(?!(?:{'|'.join(inner)})(?![^/]))" if inner else ""
+    return f"^{beside}/" if zone.path == "/" else f"^{beside}{zone.path}(?![^/])"
 
 
 def _vhosts(host: Host, sites: Iterable[Site]) -> None:
@@ -138,7 +252,14 @@ def _vhosts(host: Host, sites: Iterable[Site]) -> None:
             host.note(f"{site} is suspended; on again with: fab -H {host.name} site.resume {site}")
             host.absent(conf, check=CHECK)
             continue
-        host.template(VHOSTS + "/{site}.conf", check=CHECK, site=site, vhosts=vhosts_of(site))
+        host.template(
+            VHOSTS + "/{site}.conf",
+            check=CHECK,
+            site=site,
+            vhosts=vhosts_of(site),
+            lines=lines_of(site),
+            targets=targets(site),
+        )
         host.absent(conf + ".gone")
     if host.narrowed:
         return
@@ -155,7 +276,7 @@ def start(c):
     """T1 Apache: run it now and at every boot, and reload it when anything below /etc/apache2 changed."""
     # A reload takes everything but another MPM or another sandbox.
     mpm = [f"{ROOT}/mods-enabled/mpm_{name}.load" for name in ("event", "prefork", "worker")]
-    Host.of(c).service("apache2", reload_on=[ROOT + "/"], restart_on=[UNIT, *mpm], ready=READY)
+    Host.of(c).service("apache2", reload_on=[ROOT + "/", *PARTS], restart_on=[UNIT, *mpm], ready=READY)
 
 
 def off(host: Host, site: Site) -> None:

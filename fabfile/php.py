@@ -30,13 +30,18 @@ def install(c):
     """
     host = Host.of(c)
     if not _served(host):
-        host.note("no site runs PHP")
+        host.note("no site runs PHP in a pool")
         return
+    host.packages(f"php{version(host)}-fpm", *extensions(host))
+
+
+def extensions(host: Host) -> list[str]:
+    """The packages of what PHP is extended with, whichever way it runs."""
     php = version(host)
-    wanted = EXTENSIONS + (WITH_DATABASE if any(site.database for site in _served(host)) else ())
+    wanted = EXTENSIONS + (WITH_DATABASE if any(site.database for site in _with_php(host)) else ())
     if host.fleet.one("cache") and host.fleet.cache.server == "memcached":
         wanted += ("memcached",)
-    host.packages(f"php{php}-fpm", *(f"php{php}-{name}" for name in wanted))
+    return [f"php{php}-{name}" for name in wanted]
 
 
 @task(
@@ -77,22 +82,60 @@ def pools(c):
         if site in host.chosen:
             host.template(FPM + "/pool.d/{site}.conf", check=check, php=php, site=site)
             host.absent(f"{fpm}/pool.d/{site}.conf.gone")
-    if _served(host):
+    former = _former(host)
+    if _served(host) or former:
         host.absent(f"{fpm}/pool.d/www.conf", check=check)
     else:
         host.template(FPM + "/pool.d/www.conf", check=check, php=php)
     if host.narrowed:
         return
     for pool in host.facts.children(f"{fpm}/pool.d", ".conf"):
-        if pool not in wanted:
+        if pool not in {*wanted, *former.values()}:
             host.rename(pool, pool + ".gone", check=check)
     # Only now, when no pool includes them any more: FPM does not start without a file that one includes.  They last as
     # long as the site's user: a site whose file vanished may come back, by its file or by `undo`.
     homes = (name for name, user in host.facts.users.items() if user.home.startswith("/var/www/"))
-    kept = {*homes, *(site.owner for site in _served(host))}
+    kept = {*homes, *(site.owner for site in _with_php(host))}
     for path in host.facts.children(POOL_SECRETS):
         if path.rpartition("/")[2].removesuffix(".conf") not in kept:
             host.absent(path)
+
+
+def _former(host: Host) -> dict[Site, str]:
+    """Pools that are there and of sites that something else runs now."""
+    fpm = FPM.format(php=version(host))
+    sites = [site for site in host.chosen if not site.has("fpm")]
+    return {site: pool for site in sites if (pool := f"{fpm}/pool.d/{site}.conf") in host.facts.files}
+
+
+# OWNER SECONDS...: until nobody is connected to these pools any more, each for as long as a request of it may take.
+DRAINED = """
+while [ $# -gt 0 ]; do
+    socket=/run/php/$1.sock end=$(($(date +%s) + $2))
+    while ss -xHn state connected | grep -qF " $socket " && [ "$(date +%s)" -lt "$end" ]; do
+        say "waiting for requests that $1's former pool is at"
+        sleep 0.3
+    done
+    shift 2
+done
+"""
+
+
+@task
+def retire(c):
+    """T4: the pool of a site that something else runs now goes, once Apache asks that and its last request is over."""
+    host = Host.of(c)
+    if not _installed(host) or not (former := _former(host)):
+        return
+    php = version(host)
+    patience = [word for one in former for word in (one.owner, str(one.seconds + 5))]
+    host.run("former pools come to rest", DRAINED, *patience)
+    if not _served(host):
+        host.template(FPM + "/pool.d/www.conf", check=_check(php), php=php)
+    for pool in former.values():
+        host.absent(pool, check=_check(php))
+    host.flush()
+    _load(host, php)
 
 
 @task
@@ -101,7 +144,10 @@ def start(c):
     host = Host.of(c)
     if not _installed(host):
         return
-    php = version(host)
+    _load(host, version(host))
+
+
+def _load(host: Host, php: str) -> None:
     fpm = FPM.format(php=php)
     host.service(
         f"php{php}-fpm.service",
@@ -112,6 +158,12 @@ def start(c):
 
 
 def _served(host: Host) -> tuple[Site, ...]:
+    """The sites with a pool."""
+    return tuple(site for site in host.sites if site.has("fpm"))
+
+
+def _with_php(host: Host) -> tuple[Site, ...]:
+    """The sites that run PHP in any way."""
     return tuple(site for site in host.sites if site.php)
 
 
@@ -123,7 +175,7 @@ def _installed(host: Host) -> bool:
 def version(host: Host) -> str:
     """Debian's PHP; raises Refusal for sites that want another one, before anything is touched."""
     php = DEBIAN[host.facts.release]
-    wrong = [site for site in _served(host) if site.php and site.php.version not in (None, php)]
+    wrong = [site for site in _with_php(host) if site.php and site.php.version not in (None, php)]
     if wrong:
         raise Refusal(
             Problem(
@@ -142,7 +194,7 @@ def fits(host: Host) -> None:
 
     One site is judged by itself: workers come on demand, the pools together are bounded by FPM's own limits (below).
     """
-    greedy = [site for site in _served(host) if site.php and _most_mb(site.php) > host.facts.memory_mb > 0]
+    greedy = [site for site in _with_php(host) if site.php and _most_mb(site.php) > host.facts.memory_mb > 0]
     if greedy:
         raise Refusal(
             Problem(
@@ -165,4 +217,33 @@ def _check(php: str) -> str:
     return f"php-fpm{php} -t"
 
 
+def settings(site: Site, told: bool) -> dict[str, str]:
+    """php.ini's values for a site whose PHP runs elsewhere than in a pool: those that its pool would have.
+
+    Its sessions are files of its own, for its user alone.  `told`: its code reads where its database or cache is.
+    """
+    assert site.php
+    root, tmp = site.root, f"{site.root}/tmp"  # noqa: S108  (the site's own)
+    mine = [f"{root}/{name}/" for name in ("public_html", "releases", "shared", "tmp")]
+    mine += ["/usr/share/php/", *([f"/etc/gatehouse/sites/{site.owner}/"] if told else ())]
+    return {
+        "open_basedir": ":".join(mine),
+        "sys_temp_dir": tmp,
+        "upload_tmp_dir": tmp,
+        "session.save_path": tmp,
+        "error_log": f"{root}/log/php_errors.log",
+        "disable_functions": ",".join(site.php.disable_functions),
+        "allow_url_fopen": str(int(site.php.allow_url_fopen)),
+        "allow_url_include": "0",
+        "memory_limit": site.php.memory_limit,
+        "max_execution_time": str(site.php.timeout),
+        "file_uploads": str(int(site.php.file_uploads)),
+        "upload_max_filesize": site.php.upload_limit,
+        "post_max_size": site.php.upload_limit,
+        "user_ini.filename": "",
+    }
+
+
 STEPS = (install, configure, pools, start)
+STEPS_AFTER = (retire,)
+"""What goes once Apache has taken what comes."""

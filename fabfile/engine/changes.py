@@ -19,9 +19,10 @@ MANAGED = ("/etc/", "/usr/local/", "/var/www/")
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """Debian packages that are not installed."""
+    """Debian packages that are not installed; `held`: no service is started, stopped or loaded again for it."""
 
     names: tuple[str, ...]
+    held: bool = False
 
     @property
     def summary(self) -> str:
@@ -216,10 +217,10 @@ class Load:
 Change = Install | AddUser | JoinGroup | MakeDirectory | PutFile | PutLink | Remove | Rename | Seed | Run | Load
 
 
-def for_packages(facts: Facts, names: Iterable[str]) -> tuple[Change, ...]:
+def for_packages(facts: Facts, names: Iterable[str], held: bool = False) -> tuple[Change, ...]:
     """The packages that are not installed, in one go."""
     missing = tuple(name for name in names if name not in facts.packages)
-    return (Install(missing),) if missing else ()
+    return (Install(missing, held),) if missing else ()
 
 
 def for_user(

@@ -90,10 +90,13 @@ class Host(Errand):
         """The host keeps the operators' networks, for whoever comes next."""
         self.file(OPERATORS, "".join(f"{network}\n" for network in self.operators))
 
-    def packages(self, *names: str) -> None:
-        """Debian packages are installed, without what they merely recommend."""
-        facts = self.facts
-        self._wish(changes.for_packages(facts, names), f"{names[0]} {facts.packages.get(names[0], '')} is installed")
+    def packages(self, *names: str, held: bool = False) -> None:
+        """Debian packages are installed, without what they merely recommend.
+
+        `held`: parts of a service that runs, which shall not be restarted for them: it takes them with its next load.
+        """
+        kept = f"{names[0]} {self.facts.packages.get(names[0], '')} is installed"
+        self._wish(changes.for_packages(self.facts, names, held), kept)
 
     def user(
         self,

@@ -167,8 +167,8 @@ def program() -> Box:
 def _barrier(box: Box, change: Change) -> None:
     box.add("op", change.summary)
     match change:
-        case Install(names):
-            box.add("packages", *names)
+        case Install(names, held):
+            box.add("packages_held" if held else "packages", *names)
         case Run(_, script, args, name, on):
             boxed = box.keep(f"run-{len(box.files)}", script.encode())
             if on:

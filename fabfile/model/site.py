@@ -263,6 +263,11 @@ class Site(BaseModel):
         return any(zone.runtime in runtimes for zone in self.zones)
 
     @property
+    def seconds(self) -> int:
+        """How long one request may take."""
+        return (self.php or Php()).timeout
+
+    @property
     def body_limit(self) -> int:
         """Bytes that one request's body may have, with PHP or without."""
         return grammars.byte_count((self.php or Php()).upload_limit)

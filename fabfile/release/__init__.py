@@ -230,8 +230,8 @@ def serve(host: Host, site: Site, id_: str, php: str, origin: str, back: bool) -
     host.run(
         f"releases/{id_} serves",
         shell("serve"),
-        *(site.root, site.owner, id_, php if site.php else "", site.domain, site.deploy.smoke, str(site.deploy.expect)),
-        *(patience(site), origin, "back" if back else "", "haproxy" if alone else "apache", *patterns(site)),
+        *(site.root, site.owner, id_, php if site.has("fpm") else "", site.domain, site.deploy.smoke),
+        *(str(site.deploy.expect), patience(site), origin, "back" if back else "", "haproxy" if alone else "apache", *patterns(site)),
     )
 
 
@@ -253,7 +253,7 @@ def note(host: Host, site: Site, id_: str, origin: str) -> None:
 
 def patience(site: Site) -> str:
     """Seconds in which whatever a former release is at has ended."""
-    return str((site.php.timeout if site.php else 30) + 5)
+    return str(site.seconds + 5)
 
 
 def patterns(site: Site) -> list[str]:

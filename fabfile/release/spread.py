@@ -84,7 +84,7 @@ class Spread:
         self._each(self.webs, lambda other: self._shown(other, id_, "ask" if ask else ""), "the others show it")
 
     def _shown(self, other: Host, id_: str, ask: str) -> None:
-        site, program = self.site, self.php.get(other.name, "") if self.site.php else ""
+        site, program = self.site, self.php.get(other.name, "") if self.site.has("fpm") else ""
         other.at_once(
             f"{other.name} shows {id_}",
             shell("show"),

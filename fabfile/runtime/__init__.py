@@ -1,0 +1,16 @@
+"""Runtimes: what runs a site's code beside PHP-FPM, each as the site's own user.  (T4)
+
+What listens or is started comes first (STEPS), then Apache's vhosts lead there, and what a site had before goes last
+(STEPS_AFTER): so that a site changes its runtime while visitors come.
+"""
+
+from __future__ import annotations
+
+from .cgi import programs
+from .fcgid import fcgid
+from .itk import itk
+
+STEPS = (fcgid, programs, itk)
+STEPS_AFTER = ()
+
+__all__ = ["STEPS", "STEPS_AFTER", "fcgid", "itk", "programs"]
