@@ -233,9 +233,17 @@ def tomcat_file(zone: Zone) -> str:
 
 
 def targets(site: Site) -> str:
-    """A regular expression of where the vhost may lead: to the site's own programs and nowhere else."""
-    found = [target(zone).replace(".", "[.]").replace("|", "[|]") for zone in site.zones if zone.runtime in PROGRAMS]
-    return f"(?:{'|'.join(found)})/" if found else "(?!)"
+    """A regular expression of where the vhost may lead: to the site's own programs and nowhere else.
+
+    Of `SOCKET|proxy:URL`, as mod_proxy has taken an address apart when a request is about to go there.
+    """
+    found = [
+        ("" if zone.port else zone.socket) + f"|proxy:{target(zone).rpartition('|')[2]}/"
+        for zone in site.zones
+        if zone.runtime in PROGRAMS
+    ]
+    quoted = (one.replace(".", "[.]").replace("|", "[|]") for one in found)
+    return f"(?:{'|'.join(quoted)})" if found else "(?!)"
 
 
 def _where(site: Site, zone: Zone) -> str:

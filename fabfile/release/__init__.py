@@ -231,7 +231,8 @@ def serve(host: Host, site: Site, id_: str, php: str, origin: str, back: bool) -
         f"releases/{id_} serves",
         shell("serve"),
         *(site.root, site.owner, id_, php if site.has("fpm") else "", site.domain, site.deploy.smoke),
-        *(str(site.deploy.expect), patience(site), origin, "back" if back else "", "haproxy" if alone else "apache", *patterns(site)),
+        *(str(site.deploy.expect), patience(site), origin, "back" if back else ""),
+        *("haproxy" if alone else "apache", *patterns(site)),
     )
 
 

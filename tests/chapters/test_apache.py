@@ -88,7 +88,7 @@ def test_a_site_waits_for_its_php_in_a_part_of_apache_s_threads(monkeypatch: pyt
 
 def test_a_site_without_php_has_no_pool(host: Recorded) -> None:
     assert [
-        ["Use", "StaticVHost", "static.co.uk", "4", "static.co.uk", "static.co.uk www.static.co.uk"]
+        ["Use", "StaticVHost", "static.co.uk", "4", "static.co.uk", "static-co-uk", "static.co.uk www.static.co.uk"]
     ] == uses(host, STATIC)  # fmt: skip
 
 

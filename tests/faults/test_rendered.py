@@ -233,7 +233,7 @@ def read_the_vhost(files: dict[str, str], site: Site) -> None:
         name for vhost in apache.vhosts_of(site) for name in vhost.names
     ]
     for use in uses:
-        fixed = ["StaticVHost"] if site.php is None else ["VHost", site.owner, str(site.php.timeout + 5)]
+        fixed = ["StaticVHost", site.owner] if site.php is None else ["VHost", site.owner, str(site.php.timeout + 5)]
         assert [use[0], use[1], use[4], *use[5:-1]] == ["Use", fixed[0], site.domain, *fixed[1:]]
 
 
