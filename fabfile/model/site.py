@@ -359,3 +359,6 @@ class Site(BaseModel):
 
     def __str__(self) -> str:
         return self.domain
+
+    def __hash__(self) -> int:
+        return hash(self.domain)

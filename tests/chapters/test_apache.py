@@ -301,7 +301,7 @@ def test_php_hears_of_its_own_site_alone(host: Recorded) -> None:
 
     for name in ("PHP_VALUE", "PHP_ADMIN_VALUE", "PATH_TRANSLATED"):
         assert f'ProxyFCGISetEnvIf "true" !{name}\n' in macro
-    own = re.search(r"!~ m#(.*?)#\"", macro)
+    own = re.search(r"SCRIPT_FILENAME'\) !~ m#(.*?)#\"", macro)
     assert own
     pattern = own[1].replace("$tree", "example.com")
     assert re.search(pattern, "/var/www/example.com/public_html/_/index.php")

@@ -171,6 +171,13 @@ LEAF = st.sampled_from(
         *("tls.email", "tls.key", "nonsense", "php.nonsense"),
     ]
 )
+PREMISES = {
+    "command": ["runtime: scgi"],
+    "listen": ["runtime: scgi", "command: exec ./x"],
+    "webapps": ["runtime: ajp"],
+    "writable": ["runtime: server", "command: exec ./x"],
+}
+"""What a site must say as well, so that the key means anything."""
 WORDS = """no on off yes True ~ null 1e3 0123 0x50 8.10 12:30 2026-01-01 .inf 80a 0 -1 70000 128M a;reboot $(id) -rf
 ../../etc a.example.com [] {} [www] {a: 1} [no] [[]] [1] [a.b,A.b] "" "\\u0000" "\\e[2J" "8.4" *a &a !x | >"""
 WORD = (
@@ -185,7 +192,7 @@ WORD = (
 @given(LEAF, WORD)
 def test_f31_any_value_of_any_key_is_taken_or_refused_with_an_example_that_is_right(leaf: str, word: str) -> None:
     above, _, key = leaf.rpartition(".")
-    lines = [] if leaf == "domain" else ["domain: example.com"]
+    lines = [] if leaf == "domain" else ["domain: example.com", *PREMISES.get(leaf, ())]
     lines += [f"{above}:"] * bool(above) + [f"{'  ' * bool(above)}{key}: {word}"]
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "example.com.yml")

@@ -28,7 +28,7 @@ from fabfile.engine.host import Host
 from fabfile.engine.render import TEMPLATES, BadValue
 from fabfile.fail2ban import JAIL, LOGS
 from fabfile.haproxy.door import USUAL_BODY
-from fabfile.model import Cache, Deploy, Fleet, Php, Site, Tls
+from fabfile.model import Cache, Deploy, Fleet, Limits, Php, Site, Tls
 from tests.chapters.recording import Recorded, a_file
 from tests.chapters.recording import site as a_site
 
@@ -82,6 +82,16 @@ KEYS: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("owner",): near("shop", "a-b", "x" * 32),
     ("uid",): st.sampled_from((200_000, 254_280, 499_999, 0, 33, -1, 10**9)),
     ("hosts",): some("vps", "web-1.example.com"),
+    ("runtime",): near("fpm", "static"),
+    ("command",): st.none(),
+    ("listen",): st.none(),
+    ("webapps",): st.none(),
+    ("mounts",): st.dictionaries(near("/wiki", "/a-b/c_d"), st.just({"runtime": "static"}), max_size=3),
+    ("writable",): some("cache"),
+    ("limits", "memory_mb"): number,
+    ("limits", "cpu_percent"): number,
+    ("limits", "tasks"): number,
+    ("limits", "files"): number,
     ("database",): st.booleans(),
     ("php", "version"): near("8.4").filter(lambda text: text == "8.4" or not re.fullmatch(r"\d\.\d+", text)),
     ("php", "children"): number,
@@ -128,7 +138,7 @@ a_hostile_site = st.fixed_dictionaries({}, optional=KEYS).map(accepted)
 
 
 def test_the_property_knows_every_key_of_a_site() -> None:
-    models: dict[str, type[BaseModel]] = {"php": Php, "cache": Cache, "tls": Tls, "deploy": Deploy}
+    models: dict[str, type[BaseModel]] = {"php": Php, "cache": Cache, "tls": Tls, "deploy": Deploy, "limits": Limits}
     keys: set[tuple[str, ...]] = {(key,) for key in Site.model_fields if key not in models}
     keys |= {(above, key) for above, model in models.items() for key in model.model_fields}
 
@@ -342,7 +352,8 @@ READERS = (
 
 # Of the others only numbers and yes or no are written, or what was looked up by them.
 NOT_WRITTEN = {"uid", "file_uploads", "allow_url_fopen", "hosts", "database", "version", "functions", "timeout"}
-LEAVES = [path for path in KEYS if path[-1] not in NOT_WRITTEN and path[0] != "deploy"]
+NOT_WRITTEN |= {"runtime", "command", "listen", "webapps", "mounts", "writable"}
+LEAVES = [path for path in KEYS if path[-1] not in NOT_WRITTEN and path[0] not in ("deploy", "limits")]
 
 
 @pytest.mark.fault("F-35")
@@ -480,6 +491,8 @@ def test_f40_every_template_renders_and_none_asks_for_what_is_not_there(
         packages = dict.fromkeys((*PACKAGES, "php8.2-fpm"), "1")
         written(SPECIMEN, NEIGHBOUR, release=release, packages=packages)
         written(a_site(php=False), release=release, packages=packages, ipv6="")
+        for runtime in ("fcgid", "itk"):
+            written(a_site(runtime=runtime), release=release, packages=packages)
         for server, door in (("nginx", "haproxy"), ("lighttpd", "nginx")):
             all_roles = {"address": "10.0.0.1", "roles": ("edge", "web", "static")}
             servers = {"static": {"server": server}, "edge": {"server": door}}

@@ -83,7 +83,8 @@ def test_the_machines_of_the_example_load_when_they_are_uncommented(tmp_path: Pa
 @pytest.mark.parametrize("file", [SITE, FLEET], ids=["site", "fleet"])
 def test_every_key_has_its_default_in_the_comment_behind_it(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if re.match(r" *\w+: +\S", line) and "{}" not in line]
-    keys = [line for line in lines if not re.match(r"(php|cache|tls|deploy|acme|hosts|edge|static|files): +#", line)]
+    above = r"(php|cache|tls|deploy|limits|acme|hosts|edge|static|files): +#"
+    keys = [line for line in lines if not re.match(above, line)]
     assert len(keys) > 5
     for line in keys:
         _, value, said = re.match(r" *(\w+): +(\S.*?) +# (.*)", line).groups()  # type: ignore[union-attr]
@@ -92,9 +93,9 @@ def test_every_key_has_its_default_in_the_comment_behind_it(file: Path) -> None:
 
 def test_the_ranges_in_the_comments_are_the_schemas() -> None:
     found = re.findall(r"^  (\w+): .*[,;] (\w+) to (\w+)$", SITE.read_text(), flags=re.MULTILINE)
-    assert len(found) == 8
+    assert len(found) == 12
     for key, low, high in found:
-        field = (Php.model_fields | Deploy.model_fields)[key] if key != "timeout" else None
+        field = (Php.model_fields | Deploy.model_fields | Limits.model_fields)[key] if key != "timeout" else None
         told = [field] if field else [Php.model_fields[key], Deploy.model_fields[key]]
         assert any(f"from {low} to {high}" in (each.description or "") for each in told), key
 
