@@ -6,6 +6,7 @@ What YAML says: sites, machines, the fleet; and the refusal of everything else, 
 `Refusal` is the only error that leaves here; its `exit_code` is 2 and nothing has been touched.
 """
 
+from .balancer import Balancer, Route
 from .choose import chosen_site, nearest
 from .durations import duration
 from .fleet import PRODUCTION, ROLES, STAGING, Acme, Edge, Files, Fleet, Machine, Static, Store
@@ -27,6 +28,7 @@ __all__ = [
     "SUEXEC",
     "UNITS",
     "Acme",
+    "Balancer",
     "Cache",
     "Deploy",
     "Edge",
@@ -38,6 +40,7 @@ __all__ = [
     "Php",
     "Problem",
     "Refusal",
+    "Route",
     "Site",
     "Static",
     "Store",

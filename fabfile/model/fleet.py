@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
 from . import grammars
+from .balancer import Balancer
 from .fields import FROZEN, choice, number, switch, unique, words
 from .refusal import Problem, Refusal, Wrong, quoted, shown_path
 from .site import Site
@@ -19,10 +20,10 @@ from .site import Site
 PRODUCTION = "https://acme-v02.api.letsencrypt.org/directory"
 STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 
-Role = Literal["web", "edge", "static", "app", "cache", "database", "files", "balancer"]
+Role = Literal["web", "edge", "static", "app", "cache", "database", "files", "balancer", "member"]
 ROLES: tuple[str, ...] = get_args(Role)
 
-INNER: tuple[Role, ...] = ("static", "app", "cache", "database", "files")
+INNER: tuple[Role, ...] = ("static", "app", "cache", "database", "files", "member")
 """Roles whose hosts let in the other hosts of the fleet alone."""
 
 ELSEWHERE: tuple[Role, ...] = ("edge", "cache", "database", "files")
@@ -254,6 +255,12 @@ class Fleet(BaseModel):
     files: Files = Field(
         default=Files(), title="the files host", description="keys such as mount", examples=[{"mount": "sync"}]
     )
+    balancer: Balancer | None = Field(
+        default=None,
+        title="the site whose parts the balancers lead to other hosts; null: there is none",
+        description="keys such as server_name and routes, or null",
+        examples=[{"server_name": "www.example.com", "routes": {"/": {"members": ("web1", "web2")}}}],
+    )
     mac: Literal["apparmor", "selinux"] = Field(
         default="apparmor",
         title="what confines the services (mandatory access control): Debian's own AppArmor, or SELinux",
@@ -306,7 +313,8 @@ class Fleet(BaseModel):
             own |= {"shared"}
         if not self.machine(host).serves:
             return own
-        return own | {"web"} | {role for role in ELSEWHERE if not self.having(role)}
+        apart = {"edge"} if self.balancers_of(host) else set()
+        return own | {"web"} | {role for role in ELSEWHERE if not self.having(role) and role not in apart}
 
     def having(self, role: str) -> tuple[Machine, ...]:
         """The machines that fleet.yml gives this role."""
@@ -335,18 +343,32 @@ class Fleet(BaseModel):
         return self.having("edge")
 
     @property
+    def fronts(self) -> tuple[Machine, ...]:
+        """The machines that stand before others: edges and balancers."""
+        return tuple(machine for machine in self.hosts.values() if {"edge", "balancer"} & {*machine.roles})
+
+    def balancers_of(self, host: str) -> tuple[Machine, ...]:
+        """The machines with the role balancer whose routes lead to `host`, another one."""
+        if not self.balancer or not self.balancer.routes_to(host):
+            return ()
+        return tuple(machine for machine in self.having("balancer") if machine.name != host)
+
+    @property
     def webs(self) -> tuple[Machine, ...]:
         """The machines that make pages."""
         return tuple(machine for machine in self.hosts.values() if machine.serves)
 
     def inner(self, host: str) -> bool:
-        """Whether `host` lets in other hosts of the fleet alone: it has a role of those, and neither edge nor web."""
+        """Whether `host` lets in other hosts of the fleet alone: it has a role of those, and stands before no others.
+
+        Nor is it one that is everything (`web`).
+        """
         roles = {*self.machine(host).roles}
-        return bool(self.edges) and bool(roles & {*INNER}) and not roles & {"edge", "web"}
+        return bool(self.fronts) and bool(roles & {*INNER}) and not roles & {"edge", "balancer", "web"}
 
     def bastions(self, host: str) -> tuple[Machine, ...]:
         """The machines through which one logs in to `host`, an inner one; none where one comes directly."""
-        return self.edges if self.inner(host) else ()
+        return self.fronts if self.inner(host) else ()
 
     def together(self, one: str, other: str) -> bool:
         """Whether two machines share a pool; without pools all do."""
@@ -380,13 +402,16 @@ class Fleet(BaseModel):
     def sites_for(self, host: str) -> tuple[Site, ...]:
         """The sites that `host` has to do with: for one that makes pages, its own; else all that others make for it.
 
-        An edge has those that visitors reach through it; a static, cache, database or files host all that are made.
+        An edge has those that visitors reach through it; a static, cache, database or files host all that are made; a
+        balancer or a member none.
         """
         machine = self.machine(host)
         if machine.serves:
             return tuple(site for site in self._sites if self._meant(site, host))
         if "edge" in machine.roles:
             return self.fronted_by(host)
+        if {*machine.roles} <= {"balancer", "member"}:
+            return ()
         return tuple(site for site in self._sites if self.webs_of(site))
 
     def fronted_by(self, host: str) -> tuple[Site, ...]:
@@ -397,6 +422,11 @@ class Fleet(BaseModel):
             return self.sites_for(host)
         behind = {web.name for web in self.webs if self.together(web.name, host)}
         return tuple(site for site in self._sites if behind & {web.name for web in self.webs_of(site)})
+
+    def certified_at(self, host: str) -> tuple[Site | Balancer, ...]:
+        """What `host` has certificates for: the sites that visitors reach there, and that of a balancer."""
+        own = (self.balancer,) if self.balancer and "balancer" in self.machine(host).roles else ()
+        return (*self.fronted_by(host), *own)
 
     def email_for(self, site: Site) -> str:
         """The CA's contact for `site`: its own, else the fleet's, else the webmaster of RFC 2142."""

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
+from .balancer import MEMBER, Route
 from .fleet import Fleet
 from .site import Site
 
@@ -39,6 +40,11 @@ def pages(fleet: Fleet) -> int:
     return PLAIN if fleet.edge.server == "nginx" else VARNISH
 
 
+def port_of(fleet: Fleet, route: Route, host: str) -> int:
+    """The port at which a balancer finds `host` for this route: with an app host Varnish's that needs no PROXY header."""
+    return route.port or (PLAIN if fleet.machine(host).serves else MEMBER)
+
+
 def ways(fleet: Fleet) -> tuple[Way, ...]:
     """Every opening of the fleet but those of `open:` in fleet.yml and of firewall.allow."""
     return tuple(sorted({way for name in fleet.hosts for way in ways_to(fleet, name)}))
@@ -49,10 +55,14 @@ def ways_to(fleet: Fleet, host: str) -> tuple[Way, ...]:
     roles, found = fleet.roles(host), list[Way]()
     bastions = [bastion.name for bastion in fleet.bastions(host)]
     found += [Way(host, SSH, source, "ssh") for source in bastions or [WORLD]]
-    if "edge" in roles:
+    if {"edge", "balancer"} & roles:
         found += [Way(host, port, WORLD, "web") for port in (HTTP, HTTPS)]
     found += [Way(host, pages(fleet), edge.name, "varnish") for edge in fleet.edges_of(host)]
     own = {*fleet.machine(host).roles}
+    routes = fleet.balancer.routes_to(host).values() if fleet.balancer else ()
+    what = "varnish" if fleet.machine(host).serves else "member"
+    for balancer in fleet.balancers_of(host):
+        found += [Way(host, port_of(fleet, route, host), balancer.name, what) for route in routes]
     if "static" in own:
         edges = [edge.name for edge in fleet.edges if edge.name != host and fleet.together(edge.name, host)]
         found += [Way(host, STATIC, edge, "static") for edge in edges]
@@ -64,7 +74,7 @@ def ways_to(fleet: Fleet, host: str) -> tuple[Way, ...]:
     if "files" in own:
         port, what = (NFS, "nfs") if fleet.files.mount == "nfs" else (SYNC, "rsync")
         found += [Way(host, port, reader.name, what) for reader in fleet.readers]
-    return tuple(sorted(found))
+    return tuple(sorted({*found}))
 
 
 def _to_cache(fleet: Fleet, host: str) -> list[Way]:

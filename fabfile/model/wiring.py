@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 
+from . import balancing
 from .document import Document, KeyPath
 from .fleet import ELSEWHERE, INNER, Fleet
 from .refusal import Problem
@@ -20,6 +21,7 @@ def problems(fleet: Fleet, document: Document) -> Iterator[Problem]:
     yield from _addresses(fleet, document)
     yield from _roles(fleet, document)
     yield from _edges(fleet, document)
+    yield from balancing.problems(fleet, document)
 
 
 def site_problems(fleet: Fleet, site: Site, document: Document) -> Iterator[Problem]:
@@ -28,6 +30,7 @@ def site_problems(fleet: Fleet, site: Site, document: Document) -> Iterator[Prob
         yield from _unlisted(fleet, site, document)
         yield from _scattered(fleet, site, document)
         yield from _forked(fleet, site, document)
+        yield from balancing.site_problems(fleet, site, document)
 
 
 def shared_ports(fleet: Fleet, entries: Iterable[tuple[Site, Document]]) -> Iterator[Problem]:
@@ -92,6 +95,8 @@ def _why_address(fleet: Fleet, host: str) -> str:
         return f"visitors come to it through {behind[0]}"
     if fleet.webs_behind(host):
         return "the web servers let nobody else in"
+    if "balancer" in roles:
+        return "the hosts behind it let nobody else in"
     if inner := [role for role in roles if role in INNER]:
         return f"the others look for it as {inner[0]}"
     if fleet.machine(host).serves and any(fleet.having(role) for role in ("cache", "database", "files")):
@@ -108,7 +113,7 @@ def _roles(fleet: Fleet, document: Document) -> Iterator[Problem]:
             message = f"{machine} is web and app; app is what web is where the roles lie on several hosts"
             yield document.says(path, message, "roles: [web]")
         for role in machine.roles:
-            if role == "app" and not fleet.edges and "web" not in own:
+            if role == "app" and not fleet.edges and not fleet.balancers_of(machine.name) and "web" not in own:
                 message = f"{machine} is an app host, and no host has the role edge; one that is everything is web"
                 yield document.says(path, message, "roles: [web]")
             elif role == "static" and not fleet.edges:
@@ -117,7 +122,7 @@ def _roles(fleet: Fleet, document: Document) -> Iterator[Problem]:
             elif role == "static" and fleet.webs and not machine.serves and not fleet.one("files"):
                 message = f"{machine} is a static host, and no host has the role files to give it the sites' files"
                 yield document.says(path, message, f"files1: {{address: {_free(fleet)}, roles: [files]}}")
-            elif role in INNER and role != "app" and not fleet.webs:
+            elif role in INNER and role not in ("app", "member") and not fleet.webs:
                 message = f"{machine} is there as {role}, and no host has the role app or web to need it"
                 missing = "app" if fleet.edges else "web"
                 yield document.says(path, message, f"{missing}1: {{address: {_free(fleet)}, roles: [{missing}]}}")
@@ -140,7 +145,9 @@ def _edges(fleet: Fleet, document: Document) -> Iterator[Problem]:
     webs = ", ".join(web.name for web in fleet.webs)
     for index, edge in enumerate(fleet.edges):
         path: KeyPath = ("hosts", edge.name, "roles")
-        if not fleet.webs:
+        if "balancer" in edge.roles and not fleet.webs:
+            pass  # it leads to Apache beside it
+        elif not fleet.webs:
             message = f"{edge} is an edge, and no host has the role web or app"
             yield document.says(path, message, "roles: [edge, web]")
         elif not any(fleet.together(edge.name, web.name) for web in fleet.webs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 from fabfile.model import (
     Acme,
+    Balancer,
     Cache,
     Deploy,
     Edge,
@@ -19,6 +21,7 @@ from fabfile.model import (
     Limits,
     Machine,
     Php,
+    Route,
     Site,
     Static,
     Store,
@@ -39,6 +42,16 @@ def data(file: Path) -> dict[str, Any]:
     return document.data
 
 
+def front() -> dict[str, Any]:
+    """The balancer of the example, which is commented out there."""
+    _, _, rest = FLEET.read_text().partition("balancer: null")
+    lines = [line.removeprefix("# ") for line in rest.splitlines()[1:]]
+    with NamedTemporaryFile("w", suffix=".yml") as file:
+        file.write("\n".join(lines))
+        file.flush()
+        return data(Path(file.name))
+
+
 @pytest.mark.parametrize(
     ("model", "keys"),
     [
@@ -54,6 +67,8 @@ def data(file: Path) -> dict[str, Any]:
         (Static, data(FLEET)["static"]),
         (Store, data(FLEET)["cache"]),
         (Files, data(FLEET)["files"]),
+        (Balancer, {**front()}),
+        (Route, front()["routes"]["/paid_user"]),
     ],
 )
 def test_the_examples_show_every_key_in_the_schemas_words(model: type[BaseModel], keys: dict[str, Any]) -> None:
@@ -100,9 +115,16 @@ def test_the_ranges_in_the_comments_are_the_schemas() -> None:
         assert any(f"from {low} to {high}" in (each.description or "") for each in told), key
 
 
-@pytest.mark.parametrize("model", [Site, Php, Cache, Tls, Deploy, Fleet, Acme, Machine, Edge, Static, Store, Files])
+@pytest.mark.parametrize("model", [Site, Php, Cache, Tls, Deploy, Fleet, Acme, Machine, Edge, Static, Store, Files, Balancer, Route])
 def test_every_key_says_what_it_is_what_it_expects_and_an_example_that_is_right(model: type[BaseModel]) -> None:
-    base = {"domain": "example.com"} if model is Site else {"name": "web1"} if model is Machine else {}
+    routes = {"/": {"members": ("web1",)}}
+    needed: dict[Any, dict[str, Any]] = {
+        Site: {"domain": "example.com"},
+        Machine: {"name": "web1"},
+        Balancer: {"server_name": "www.example.org", "routes": routes},
+        Route: {"members": ("web3",)},
+    }
+    base = needed.get(model, {})
     for key, field in model.model_fields.items():
         if key == "name":
             continue
