@@ -6,6 +6,7 @@ from invoke import Collection
 
 from . import (
     apache,
+    balancer,
     cache,
     cert,
     credentials,
@@ -57,6 +58,7 @@ ns = Collection(
             cert,
             haproxy,
             edge,
+            balancer,
             static,
             varnish,
             site,

@@ -8,6 +8,7 @@ from invoke import Exit
 
 from . import (
     apache,
+    balancer,
     cache,
     cert,
     credentials,
@@ -37,9 +38,10 @@ CHAPTERS = (
     ("", firewall.STEPS),
     ("", sshd.STEPS),
     ("web", credentials.STEPS),
-    ("edge", cert.STEPS_BEFORE),
+    ("edge balancer", cert.STEPS_BEFORE),
     ("haproxy", haproxy.STEPS),
     ("nginx", edge.STEPS),
+    ("balancer", balancer.STEPS),
     ("web", varnish.STEPS),
     ("web static shared", (site.users, site.tree)),
     ("shared", files.STEPS),
@@ -53,8 +55,8 @@ CHAPTERS = (
     ("web", runtime.STEPS),
     ("web", apache.STEPS[1:]),
     ("web", (*php.STEPS_AFTER, *runtime.STEPS_AFTER)),
-    ("edge web", (firewall.layers,)),
-    ("edge", cert.STEPS_AFTER),
+    ("edge web balancer", (firewall.layers,)),
+    ("edge balancer", cert.STEPS_AFTER),
     ("", fail2ban.STEPS),
     ("", hardening.STEPS),
 )

@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 from ..engine import Host, Problem, query, task
-from ..model import Site, chosen_site
+from ..model import Balancer, Site, chosen_site
 from . import answers, prospects
 
 PROGRAM = "/usr/local/sbin/gatehouse-renew"
@@ -66,11 +66,11 @@ def requests(c):
     `tls: key: rsa4096` asks for the tutorial's.
     """
     host = Host.of(c)
-    for site in host.meant(host.fronted):
+    for site in host.meant(host.certified):
         _request(host, site)
     if host.narrowed:
         return
-    wanted = {f"{REQUESTS}/{site}{ending}" for site in host.fronted for ending in (".conf", ".issued")}
+    wanted = {f"{REQUESTS}/{site}{ending}" for site in host.certified for ending in (".conf", ".issued")}
     host.absent(*(path for path in host.facts.files if path.startswith(REQUESTS + "/") and path not in wanted))
 
 
@@ -105,7 +105,7 @@ def issue(c, domain="", anyway=False):
     host = Host.of(c)
     if domain:
         _issue_now(host, _site(host, domain), anyway)
-    elif names := [site.domain for site in host.meant(host.fronted) if not satisfied(host, site)]:
+    elif names := [site.domain for site in host.meant(host.certified) if not satisfied(host, site)]:
         label = f"{names[0]} gets its certificate" if len(names) == 1 else f"{len(names)} sites get their certificates"
         host.run(label, f'progress {PROGRAM} --now --wait {PATIENCE} "$@"', *names)
 
@@ -133,15 +133,15 @@ STEPS_AFTER = (schedule, issue)
 STEPS = STEPS_BEFORE + STEPS_AFTER
 
 
-def contact(host: Host, site: Site) -> str:
+def contact(host: Host, site: Site | Balancer) -> str:
     """Where the CA writes to: the site's address, the fleet's, else one for all sites of the host (RFC 2142).
 
     An address is an account at the CA, and Let's Encrypt makes ten in three hours.
     """
-    return site.tls.email or host.fleet.acme.email or f"webmaster@{host.fronted[0]}"
+    return site.tls.email or host.fleet.acme.email or f"webmaster@{host.certified[0]}"
 
 
-def satisfied(host: Host, site: Site) -> bool:
+def satisfied(host: Host, site: Site | Balancer) -> bool:
     """Is the site's request, as it is now, one that the program has satisfied?  Facts alone decide."""
     stamp = f"directory={host.fleet.acme.directory}\nkey={site.tls.key}\nnames={' '.join(site.names)}\n"
     issued = host.facts.files.get(f"{REQUESTS}/{site}.issued")
@@ -152,16 +152,16 @@ def satisfied(host: Host, site: Site) -> bool:
     )
 
 
-def _site(host: Host, domain: str) -> Site:
+def _site(host: Host, domain: str) -> Site | Balancer:
     """One that this host has a certificate for.  Raises Refusal with the nearest ones."""
-    return chosen_site(host.fronted, domain, f"{host.name} has a certificate for")
+    return chosen_site(host.certified, domain, f"{host.name} has a certificate for")
 
 
-def _request(host: Host, site: Site) -> None:
+def _request(host: Host, site: Site | Balancer) -> None:
     host.template(REQUESTS + "/{site}.conf", site=site, email=contact(host, site))
 
 
-def _issue_now(host: Host, site: Site, anyway: bool) -> None:
+def _issue_now(host: Host, site: Site | Balancer, anyway: bool) -> None:
     """One site's, at once.  Raises Problem when the preflight finds that the CA would refuse it."""
     if satisfied(host, site):
         host.note(f"{site} has what it asks for: fab -H {host.name} cert.verify {site}")
@@ -189,7 +189,7 @@ def _issue_now(host: Host, site: Site, anyway: bool) -> None:
 def renew(c, domain, force=False, json=False):
     """On call: renew what is due, now.  Exit code 1 when a name failed; its old certificate goes on being served."""
     host = Host.of(c)
-    words = answers.words(host.fronted, domain)
+    words = answers.words(host.certified, domain)
     answers.show(answers.renewed(host, *(["--force"] if force else []), *words), json)
 
 

@@ -12,7 +12,7 @@ from invoke import Exit
 from rich.markup import escape
 
 from ..engine import Host, console
-from ..model import Refusal, Site, chosen_site
+from ..model import Balancer, Refusal, Site, chosen_site
 
 INSTALLED = "command -v gatehouse-renew >/dev/null || { echo 'it has no certificates yet: bootstrap it'; exit 1; }\n"
 # The exit code travels as a line of its own: a name that failed must not hide what became of the others.
@@ -169,7 +169,7 @@ def read_list(host: str, answer: str) -> list[Row]:
     return rows
 
 
-def words(sites: Sequence[Site], domain: str) -> tuple[str, ...]:
+def words(sites: Sequence[Site | Balancer], domain: str) -> tuple[str, ...]:
     """The program's words for what one typed: a site's domain in either form, or --all.  Raises Refusal for another."""
     if domain == ALL:
         return ("--now",)

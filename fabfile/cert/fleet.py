@@ -33,8 +33,8 @@ def inv_tasks() -> Collection:
 def renew(_c: Context, domain: str, fleet: str = "", json: bool = False) -> None:
     """Renew certificates on all hosts at once; one bad host or name never stops the others; exit 1 if any failed."""
     found, hosts = _fleet(fleet)
-    words = answers.words(found.all_sites, domain)
-    serving = [host for host in hosts if domain == answers.ALL or words[0] in map(str, found.fronted_by(host))]
+    words = answers.words(found.all_sites + ((found.balancer,) if found.balancer else ()), domain)
+    serving = [host for host in hosts if domain == answers.ALL or words[0] in map(str, found.certified_at(host))]
 
     def work(host: Host) -> list[Row]:
         return answers.renewed(host, *words)
@@ -72,7 +72,7 @@ def _fleet(path: str) -> tuple[Fleet, list[str]]:
     """The fleet, and those of its hosts that serve sites.  Raises Refusal when there is none."""
     explicit = path or os.environ.get("GATEHOUSE_FLEET", "")
     fleet = find_fleet(None, Path(explicit) if explicit else None, Path.cwd())
-    hosts = [name for name in fleet.hosts if fleet.fronted_by(name)]
+    hosts = [name for name in fleet.hosts if fleet.certified_at(name)]
     if not hosts:
         raise Refusal("fleet.yml names no host that serves a site; for one host: fab -H vps cert.renew --all")
     return fleet, hosts

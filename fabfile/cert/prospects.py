@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from ..engine import Host
-from ..model import Acme, Site
+from ..model import Acme, Balancer, Site
 from . import caa
 from .answers import Finding
 from .names import Names, asked
@@ -18,7 +18,7 @@ from .reach import PATIENCE, Fetched, reached
 KINDS = ("A", "AAAA")
 
 
-def findings(host: Host, site: Site) -> list[Finding]:
+def findings(host: Host, site: Site | Balancer) -> list[Finding]:
     """Line by line what the CA would meet.  Raises the engine's Problems."""
     names = asked(host, site.names)
     found = reached(

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from ..model import Fleet, Site, chosen_site
+from ..model import Balancer, Fleet, Site, chosen_site
 from . import mark, script
 from .facts import Facts
 from .problems import Outdated, Problem, WrongSystem
 from .remote import Visit
 from .report import Report
+
+Named = TypeVar("Named", bound=Site | Balancer)
 
 RELEASES = {"12": "bookworm", "13": "trixie"}
 MACHINES = ("amd64", "arm64")
@@ -34,6 +37,7 @@ class Known:
         self.name, self.fleet, self.visit, self.dry = name, fleet, visit, dry
         self.sites: tuple[Site, ...] = fleet.sites_for(name)
         self.fronted: tuple[Site, ...] = fleet.fronted_by(name)
+        self.certified: tuple[Site | Balancer, ...] = fleet.certified_at(name)
         if bastions := fleet.bastions(name):
             visit.through([bastion.name for bastion in bastions])
         self.report: Report | None = None
@@ -48,7 +52,7 @@ class Known:
         """The sites that this run is about: all of the host's, or those of `about`."""
         return self.meant(self.sites)
 
-    def meant(self, sites: tuple[Site, ...]) -> tuple[Site, ...]:
+    def meant(self, sites: tuple[Named, ...]) -> tuple[Named, ...]:
         """Of these sites, those that this run is about."""
         return tuple(site for site in sites if self._only is None or site in self._only)
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from ..engine import Host, task
 from .drilling import drill
 from .loading import guard, load
+from .loading import layers as rules_between
 from .loading import persist as persist_
 from .passing import allow, deny
 from .reading import show
-from .rules import TOOLS, inner, of_family
+from .rules import TOOLS, of_family
 
 FAILSAFE = "/usr/local/sbin/gatehouse-failsafe"
 FAILSAFE_UNIT = "/etc/systemd/system/gatehouse-failsafe.service"
@@ -83,7 +84,7 @@ def layers(c):
     Needs Varnish's and HAProxy's users, so `bootstrap` comes here again once they are installed.
     """
     host = Host.of(c)
-    if not inner(host.facts.users, host.fleet.roles(host.name)):
+    if not rules_between(host):
         host.note("no layers to guard yet")
         return
     load(host)

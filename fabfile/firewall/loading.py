@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from ..engine import Guarded, Host, Unit
 from ..engine.remote import way_in
-from ..model.ways import SSH, STATIC, SYNC, WORLD, cache_port, pages, ways_to
-from .rules import FRONT, JUMPS, NOW, RULES, TOOLS, apart, chain, holds, inner, outer, passing, table
+from ..model.ways import PLAIN, SSH, STATIC, SYNC, WORLD, cache_port, pages, ways_to
+from .rules import BALANCER, FRONT, JUMPS, NOW, RULES, TOOLS, apart, chain, holds, inner, outer, passing, table
 
 Rules = dict[int, dict[str, list[str]]]
 """By family, by chain."""
@@ -50,8 +50,10 @@ def wanted(host: Host, operators: Iterable[str] | None = None) -> Rules:
     bastions = [str(bastion.address) for bastion in fleet.bastions(host.name)]
     behind = [(str(web.address), pages(fleet)) for web in fleet.webs_behind(host.name)]
     behind += [(str(one.address), STATIC) for one in fleet.statics_behind(host.name) if one.name != host.name]
-    own = [way.port for way in ways_to(fleet, host.name) if way.port in (pages(fleet), STATIC)]
-    front = FRONT[fleet.edge.server]
+    front = server(host)
+    if fleet.balancer and front == BALANCER:
+        behind += [(str(web.address), PLAIN) for web in fleet.webs if fleet.balancer.routes_to(web.name)]
+    own = [way.port for way in ways_to(fleet, host.name) if way.port in (pages(fleet), PLAIN, STATIC)]
     keeper = fleet.one("files")
     follows = keeper and not fleet.keeps_files(host.name) and fleet.files.mount == "sync"
     roots = [(str(keeper.address), SYNC)] if keeper and follows else []
@@ -60,7 +62,7 @@ def wanted(host: Host, operators: Iterable[str] | None = None) -> Rules:
         rules[family] = {
             NOW: passing(live),
             "GATEHOUSE": chain(family, facts.ssh_ports, operators, fleet.open, open_to, bastions),
-            "GATEHOUSE-INNER": inner(facts.users, roles, front),
+            "GATEHOUSE-INNER": layers(host),
         }
         if behind or own or roots:
             rules[family]["GATEHOUSE-OUTER"] = outer(family, facts.users, behind, sorted({*own}), front, roots)
@@ -69,6 +71,18 @@ def wanted(host: Host, operators: Iterable[str] | None = None) -> Rules:
             where = "GATEHOUSE-INNER" if cache.name == host.name else "GATEHOUSE-OUTER"
             rules[family].setdefault(where, []).extend(apart(family, facts.users, str(cache.address), ports))
     return rules
+
+
+def server(host: Host) -> str:
+    """As which user what visitors meet speaks to what is behind it: HAProxy, nginx, or a balancer's Apache."""
+    roles = host.fleet.roles(host.name)
+    return BALANCER if "balancer" in roles and "edge" not in roles else FRONT[host.fleet.edge.server]
+
+
+def layers(host: Host) -> list[str]:
+    """The rules between the layers of this host."""
+    roles = host.fleet.roles(host.name)
+    return inner(host.facts.users, roles | {"edge"} if "balancer" in roles else roles, server(host))
 
 
 def guard(host: Host) -> None:

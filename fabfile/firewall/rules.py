@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from ..engine import User
-from ..model.ways import MEMCACHED, PLAIN, STATIC
+from ..model.ways import BACKSTAGE, MEMCACHED, PLAIN, STATIC
 
 Network = IPv4Network | IPv6Network
 Openings = Mapping[str, Sequence[Network]]
@@ -27,6 +27,8 @@ lego."""
 
 FRONT = {"haproxy": "haproxy", "nginx": "www-data"}
 """As which user an edge's server speaks to what is behind it."""
+BALANCER = "web_daemon"
+"""As which user a balancer's Apache does."""
 CACHE = "vcache"
 """As which user Varnish speaks to Apache."""
 
@@ -103,6 +105,8 @@ def inner(
     if not here or not {*here.values()} <= users.keys():
         return []
     between = dict(INNER)
+    if "balancer" in roles and front != BALANCER:
+        between[BACKSTAGE] = "edge"
     if front == FRONT["nginx"]:
         between[PLAIN] = "edge"
     if "static" in roles and "edge" in roles:

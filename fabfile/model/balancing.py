@@ -49,8 +49,9 @@ def _routes(fleet: Fleet, balancer: Balancer, document: Document) -> Iterator[Pr
                 where: KeyPath = ("balancer", "routes", written.get(path, path), key, index)
                 if host not in fleet.hosts:
                     near = difflib.get_close_matches(host, fit or fleet.hosts, 1)
-                    hint = f"did you mean {near[0]}?" if near else f"the hosts there: {', '.join(fleet.hosts) or 'none'}"
-                    yield document.says(where, f"there is no host {host}; {hint}", f"{key}: [{near[0]}]" if near else "")
+                    hint = f"did you mean {near[0]}?" if near else f"the hosts there: {', '.join(fleet.hosts)}"
+                    example = f"{key}: [{near[0]}]" if near else f"{host}: {{roles: [member]}}"
+                    yield document.says(where, f"there is no host {host}; {hint}", example)
                 elif not {*BEHIND} & {*fleet.hosts[host].roles}:
                     message = f"{host} has neither the role member nor app, and a route leads to those alone"
                     yield document.says(where, message, f"{host}: {{roles: [member]}}")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
 
+from .balancer import Balancer
 from .refusal import Problem, Refusal, quoted
 from .site import Site
+
+Named = TypeVar("Named", bound=Site | Balancer)
 
 CANDIDATES = 5
 
 
-def chosen_site(sites: Iterable[Site], name: str, where: str = "there is") -> Site:
+def chosen_site(sites: Iterable[Named], name: str, where: str = "there is") -> Named:
     """The site of this domain, in either form.  Raises Refusal, with the nearest ones, when there is none."""
     sites = tuple(sites)
     wanted = name.strip().lower().rstrip(".")

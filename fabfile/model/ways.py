@@ -17,6 +17,8 @@ WORLD = "world"
 SSH, HTTP, HTTPS = 22, 80, 443
 VARNISH, STATIC, PLAIN = 8081, 8083, 8084
 """Varnish hears of the visitor by the PROXY protocol at its first port, and at PLAIN in a header."""
+BACKSTAGE = 8085
+"""Where HAProxy finds a balancer's Apache, on the same host."""
 DATABASE, REDIS, NFS, SYNC = 3306, 6379, 2049, 873
 MEMCACHED = range(20000, 30000)
 """Where the ports lie of the sites' memcached, one each."""
@@ -41,7 +43,7 @@ def pages(fleet: Fleet) -> int:
 
 
 def port_of(fleet: Fleet, route: Route, host: str) -> int:
-    """The port at which a balancer finds `host` for this route: with an app host Varnish's that needs no PROXY header."""
+    """The port at which a balancer finds `host` for this route; an app host's Varnish needs no PROXY header there."""
     return route.port or (PLAIN if fleet.machine(host).serves else MEMBER)
 
 

@@ -63,7 +63,7 @@ def install(c, memory=0):
     """
     host = Host.of(c)
     megabytes = int(memory) or min(max(host.facts.memory_mb // 8, 64), 8192)
-    host.template(UNIT, megabytes=megabytes, private=private(host), plain=plain(host))
+    host.template(UNIT, megabytes=megabytes, private=private(host), proxied=proxied(host), plain=plain(host))
     host.link(NCSA, "/dev/null")
     host.packages("varnish", "socat")
 
@@ -83,7 +83,7 @@ def configure(c):
         normal=Cache(),
         patience=max([60, *(site.php.timeout + 10 for site in host.sites if site.php)]),
         plain=plain(host),
-        edges=[str(edge.address) for edge in host.fleet.edges_of(host.name)] or ["127.0.0.1"],
+        edges=_plainly(host) or ["127.0.0.1"],
         analytics="|".join(ANALYTICS),
         static=rf"(?i)^[^?]+\.({'|'.join(STATIC)})(\?|$)",
         script=r"(?i)^[^?]+\.php[0-9]*/",
@@ -100,15 +100,28 @@ def start(c):
 
 
 def private(host: Host) -> str:
-    """The address at which edges reach this host's Varnish; none where visitors come to the host itself."""
-    if not host.fleet.edges_of(host.name):
+    """The address at which edges and balancers reach Varnish here; none where visitors come to the host itself."""
+    if not (host.fleet.edges_of(host.name) or host.fleet.balancers_of(host.name)):
         return ""
     return host.fleet.machine(host.name).bracketed
 
 
 def plain(host: Host) -> str:
-    """The address at which nginx, as the door, reaches Varnish without the PROXY protocol; none where HAProxy is."""
-    return (private(host) or "127.0.0.1") if host.fleet.edge.server == "nginx" else ""
+    """The address at which Varnish is reached without the PROXY protocol: by nginx as the door, or by balancers."""
+    if host.fleet.edge.server == "nginx":
+        return private(host) or "127.0.0.1"
+    return private(host) if host.fleet.balancers_of(host.name) else ""
+
+
+def proxied(host: Host) -> str:
+    """The address at which HAProxy, as the door of other hosts, reaches Varnish; none where it is not that."""
+    return private(host) if host.fleet.edge.server == "haproxy" and host.fleet.edges_of(host.name) else ""
+
+
+def _plainly(host: Host) -> list[str]:
+    """Who may name a visitor there."""
+    edges = host.fleet.edges_of(host.name) if host.fleet.edge.server == "nginx" else ()
+    return list(dict.fromkeys(str(one.address) for one in (*edges, *host.fleet.balancers_of(host.name))))
 
 
 STEPS = (install, configure, start)

@@ -245,7 +245,7 @@ class Lab:
             "hosts": {machine.name: {"roles": ["web"]} for machine in machines},
         }
         if self.fleet:
-            content |= split.SETTINGS
+            content |= split.SETTINGS[self.fleet]
             content["hosts"] = {each.name: {"address": each.inside, "roles": each.roles} for each in machines}
         text = f"# Written by the lab. JSON is YAML too.\n{json.dumps(content | fleet, indent=2)}\n"
         (target / "fleet.yml").write_text(text)
@@ -327,6 +327,7 @@ class Lab:
             Authority(machine, self.directory / "ca").equip(str(four[PLACES[FIRST]]), str(six[PLACES[FIRST]]))
         elif made_of is not image.TOOLBOX:
             machine.put({"/home/ops/.ssh/authorized_keys": (self.directory / "key.pub").read_bytes()}, 0o600, 1000)
+            split.equip(machine)
         return container
 
     def _place(self, name: str) -> int:

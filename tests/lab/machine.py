@@ -121,6 +121,15 @@ class Machine:
             self.check(f"printf %s {text[start:start + ARGUMENT]} | base64 -d >>/run/lab.tar")
         self.check("tar --extract --directory=/ --file=/run/lab.tar && rm /run/lab.tar")
 
+    def link(self, path: str, target: str) -> None:
+        """Put a symbolic link on a host that has not been started yet."""
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.type, entry.linkname, entry.mtime = tarfile.SYMTYPE, target, int(time.time())
+            archive.addfile(entry)
+        self.container.put_archive("/", stream.getvalue())
+
     def fab(
         self, *args: str, directory: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 580
     ) -> subprocess.CompletedProcess[str]:

@@ -30,7 +30,10 @@ def with_lab(body: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-FLEET = {"fleet": "split: six hosts behind an edge (T5); api: an API and its database (T2); else two web servers"}
+FLEET = {
+    "fleet": "split: six hosts behind an edge (T5); api: an API and its database (T2); cluster: seven behind a balancer "
+    "(T3); else two web servers"
+}
 
 
 @task(help=FLEET)

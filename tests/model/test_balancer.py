@@ -82,7 +82,7 @@ def test_a_slash_at_the_end_is_the_same_path_and_problems_are_at_its_line(tmp_pa
         (HOSTS.replace("  routes:\n", ""), 6, "balancer.routes", "is missing"),
         (HOSTS.replace("[balancer]", "[edge]") + REST, 8, "balancer.routes", "no host has the role balancer"),
         (HOSTS.replace("[balancer]", "[balancer, web]") + REST, 2, "hosts.balancer1.roles", "is balancer and web"),
-        (HOSTS.replace("paid1: {address: 10.0.0.3, ", "paid1: {") + REST, 3, "hosts.paid1.address", "needs its address"),
+        (HOSTS.replace("address: 10.0.0.3, ", "") + REST, 3, "hosts.paid1.address", "needs its address"),
         (
             HOSTS.replace("[balancer]", "[balancer, edge]") + REST + "edge: {server: nginx}\n",
             2,

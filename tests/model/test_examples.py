@@ -115,7 +115,10 @@ def test_the_ranges_in_the_comments_are_the_schemas() -> None:
         assert any(f"from {low} to {high}" in (each.description or "") for each in told), key
 
 
-@pytest.mark.parametrize("model", [Site, Php, Cache, Tls, Deploy, Fleet, Acme, Machine, Edge, Static, Store, Files, Balancer, Route])
+@pytest.mark.parametrize(
+    "model",
+    [Site, Php, Cache, Tls, Deploy, Fleet, Acme, Machine, Edge, Static, Store, Files, Balancer, Route],
+)
 def test_every_key_says_what_it_is_what_it_expects_and_an_example_that_is_right(model: type[BaseModel]) -> None:
     routes = {"/": {"members": ("web1",)}}
     needed: dict[Any, dict[str, Any]] = {
