@@ -31,8 +31,8 @@ def with_lab(body: Callable[..., Any]) -> Callable[..., Any]:
 
 
 FLEET = {
-    "fleet": "split: six hosts behind an edge (T5); api: an API and its database (T2); cluster: seven behind a balancer "
-    "(T3); else two web servers"
+    "fleet": "split: six hosts behind an edge (T5); api: an API and its database (T2); cluster: seven hosts behind "
+    "a balancer (T3); else two web servers"
 }
 
 
