@@ -43,4 +43,4 @@ def test_every_reading_task_is_timed_on_a_host_with_many_sites() -> None:
 
     readable = {name for name in ns.task_names if any(arg.name == "json" for arg in ns[name].get_arguments())}
     names = {name.removesuffix(".show") if name == "logs.show" else name for name in readable}
-    assert names - DOING - {"selinux.denials"} == set(READING)
+    assert names - DOING - {"selinux.denials", "balancer.status"} == set(READING)

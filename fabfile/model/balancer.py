@@ -40,7 +40,7 @@ class Route(BaseModel):
     )
     sticky: bool = switch(False, "whether a visitor stays with the member that served him first, by a cookie")
     connect_ms: int = number(800, 50, 10_000, "milliseconds that a member may take to take a connection")
-    timeout: int = number(30, 1, 3600, "seconds that a member may be silent while it answers")
+    timeout: int = number(5, 1, 3600, "seconds that a member may be silent while it answers")
     retry: int = number(5, 1, 3600, "seconds that a member is left alone which failed a request")
     ping: int = number(
         0, 0, 60, "seconds for a member to say that a body may come (100-continue), or the next is asked; 0: not asked"
@@ -155,4 +155,4 @@ def slug(path: str) -> str:
     if re.fullmatch(r"[a-z0-9_-]{1,30}", word):
         return word
     digest = hashlib.sha256(path.encode()).hexdigest()[:6]
-    return f"{re.sub('[^a-z0-9_-]+', '-', word.lower())[:30].strip('-')}.{digest}" if word else "root."
+    return f"{re.sub('[^a-z0-9_-]+', '-', word.lower())[:30].strip('-')}.{digest}" if word else "the.rest"

@@ -43,7 +43,7 @@ class Recorded(Host):
     ) -> None:
         fleet = Fleet.model_validate({"operators": operators})
         super().__init__("vps", fleet, visit=None, dry=True)  # type: ignore[arg-type]
-        self.sites = self.fronted = sites
+        self.sites = self.fronted = self.certified = sites
         self._facts = Facts(system="debian", release=release, **{"hostname": "vps", "memory_mb": 4096, **known})
         self.came = LOGIN
         self.ports: dict[str, int] = {}

@@ -281,7 +281,7 @@ def test_a_host_of_a_site_must_be_in_the_fleet(sites: Folder, tmp_path: Path) ->
 
 
 def test_every_role_of_the_tutorials_has_a_name() -> None:
-    assert ROLES == ("web", "edge", "static", "app", "cache", "database", "files", "balancer")
+    assert ROLES == ("web", "edge", "static", "app", "cache", "database", "files", "balancer", "member")
 
 
 # ---------------------------------------------------------------------------------------------------- finding it
