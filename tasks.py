@@ -27,6 +27,7 @@ NOTHING_RUN = 5  # pytest's exit code when no test was chosen
 TUTORIALS = {
     "T1": "The perfect webserver",
     "T2": "Secure web application architecture",
+    "T3": "Apache web cluster",
     "T5": "The web stack, a virtual machine a service",
 }
 

@@ -12,6 +12,8 @@ from ..engine.render import render
 from ..haproxy.door import CIPHERS, CIPHERSUITES, CURVES, FORGEABLE, POST_QUANTUM, SAFE, TALKATIVE
 from ..model.ways import BACKSTAGE
 from .control import graceful, stop
+from .drill import drill
+from .growth import add, remove
 from .manager import MANAGER, RECORD
 from .pools import alone, front, pools
 from .states import drain, ready, spare, status
@@ -157,4 +159,7 @@ def start(c):
 
 STEPS = (install, modules, configure, start)
 
-__all__ = ["STEPS", "configure", "drain", "graceful", "install", "modules", "ready", "spare", "start", "status", "stop"]
+__all__ = [
+    "STEPS", "add", "configure", "drain", "drill", "graceful", "install", "modules", "ready", "remove", "spare",
+    "start", "status", "stop",
+]  # fmt: skip

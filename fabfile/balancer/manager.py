@@ -99,7 +99,7 @@ class Row:
 
 def look(host: Host) -> list[Row]:
     """Every member of every route, as fleet.yml has them.  Raises Problem when Apache gives no answer."""
-    return rows(host, _asked(host, LOOK))
+    return rows(host, asked(host, LOOK))
 
 
 def change(host: Host, wanted: dict[tuple[str, str], tuple[bool, bool]]) -> list[Row]:
@@ -110,7 +110,7 @@ def change(host: Host, wanted: dict[tuple[str, str], tuple[bool, bool]]) -> list
         for member in pool.members
         if (pool.name, member.host) in wanted
     ]
-    return rows(host, _asked(host, SET, RECORD, *orders))
+    return rows(host, asked(host, SET, RECORD, *orders))
 
 
 def _order(pool: Pool, member: Member, spare: bool, drained: bool) -> str:
@@ -119,7 +119,8 @@ def _order(pool: Pool, member: Member, spare: bool, drained: bool) -> str:
     return f"{pool.name} {member.url} {flags} {member.variable} {'-' if state == member.usual else state}"
 
 
-def _asked(host: Host, script: str, *args: str) -> str:
+def asked(host: Host, script: str, *args: str) -> str:
+    """What the script says, with `talk` at hand.  Raises Problem when Apache gives no answer."""
     site = front(host).server_name
     try:
         return host.ask("set -e\n" + script, site, "tls" if alone(host) else "plain", *args)

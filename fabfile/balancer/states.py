@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from invoke import Exit
 
 from ..engine import Guarded, Host, console, query
 from ..model import Problem, Refusal, nearest
 from ..model.refusal import quoted
-from .manager import Row, change, look
+from .manager import LOOK, RECORD, SET, Row, asked, change, look, read
 from .pools import Pool, front, pools
 
 COLUMNS = ("route", "member", "state", "set", "busy", "served", "sent", "received")
@@ -66,16 +66,9 @@ def drain(c, member, route="", wait=60, force=False):
     if host.dry:
         console.print(f"{host.name}  {member} would be drained")
         return
-    rows = change(host, {(one.pool, member): (one.spare, True) for one in _of(rows, chosen, member)})
+    change(host, {(one.pool, member): (one.spare, True) for one in _of(rows, chosen, member)})
     console.print(f"{host.name}  {member} is drained: it gets no new visitors")
-    end = time.monotonic() + wait
-    while left := sum(one.busy for one in _of(rows, chosen, member)):
-        if time.monotonic() >= end:
-            console.print(f"{host.name}  still under way to {member} after {wait} s: {left}")
-            raise Exit(code=1)
-        time.sleep(0.5)
-        rows = look(host)
-    console.print(f"{host.name}  no request to {member} is under way")
+    _await(host, member, wait, lambda: sum(one.busy for one in _of(look(host), chosen, member)))
 
 
 @query(positional=["member"], help=WHICH)
@@ -118,6 +111,24 @@ def spare(c, member, route="", force=False):
         return
     for row in _of(change(host, {(pool, member): (True, False) for pool in chosen}), chosen, member):
         console.print(f"{host.name}  {row.route} {member}: {row.state}", markup=False)
+
+
+def finish(host: Host, pool: str, url: str, member: str, wait: int) -> None:
+    """Drain a member that fleet.yml does not have any more; nothing is remembered.  Ends with code 1 after `wait` s."""
+    asked(host, SET, RECORD, f"{pool} {url} w_status_N=1 - -")
+    console.print(f"{host.name}  {member} is drained: it gets no new visitors")
+    _await(host, member, wait, lambda: int(read(asked(host, LOOK)).get((pool, url), {}).get("busy", 0)))
+
+
+def _await(host: Host, member: str, wait: int, busy: Callable[[], int]) -> None:
+    """Until no request is under way; ends with code 1 after `wait` seconds."""
+    end = time.monotonic() + wait
+    while left := busy():
+        if time.monotonic() >= end:
+            console.print(f"{host.name}  still under way to {member} after {wait} s: {left}")
+            raise Exit(code=1)
+        time.sleep(0.5)
+    console.print(f"{host.name}  no request to {member} is under way")
 
 
 def _chosen(host: Host, member: str, route: str) -> set[str]:

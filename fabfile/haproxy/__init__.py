@@ -12,7 +12,8 @@ from typing import Any
 from ..engine import Host, task
 from ..engine.render import render
 from ..model import Cache, Refusal
-from .backends import ALL, backend_of, backends, balanced, files_of, statics
+from ..model.ways import BACKSTAGE
+from .backends import ALL, APACHE, backend_of, backends, balanced, files_of, fronts, statics
 from .door import (
     CIPHERS,
     CIPHERSUITES,
@@ -66,10 +67,11 @@ def hosts(c):
     """T1 HAProxy: every name of every site, and what Varnish shall do with its pages; no other name is answered."""
     host = Host.of(c)
     for path in MAPS:
-        host.template(path, sites=host.fronted, normal=Cache(), usual=USUAL_BODY)
+        host.template(path, sites=host.fronted, fronts=fronts(host), normal=Cache(), usual=USUAL_BODY)
     if balanced(host):
         led = {site: backend_of(host.fleet, site) for site in host.fronted}
-        host.file(BACKENDS, "".join(f"{site} {backend}\n" for site, backend in led.items() if backend != ALL))
+        lines = [f"{site} {backend}\n" for site, backend in led.items() if backend != ALL]
+        host.file(BACKENDS, "".join([*lines, *(f"{front} {APACHE}\n" for front in fronts(host))]))
 
 
 @task(
@@ -128,6 +130,7 @@ def configure(c, requests=5000, connections=3000, concurrent=500, maxconn=0):
         files_of=files_of,
         endings=[f".{ending}" for ending in host.fleet.static.endings],
         record=RECORD,
+        apache=f"127.0.0.1:{BACKSTAGE}" if fronts(host) else "",
     )
 
 

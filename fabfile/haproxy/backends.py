@@ -6,13 +6,17 @@ import hashlib
 from dataclasses import dataclass
 
 from ..engine import Host
-from ..model import Fleet, Site
+from ..model import Balancer, Fleet, Site
 from ..model.ways import STATIC, VARNISH
 
 ALL = "varnish"
 """The backend of all web servers, which most sites use."""
 FILES = "static"
 """That of the static hosts, for those sites."""
+
+
+APACHE = "apache"
+"""That of a balancer's Apache on the same host, for the balancer's site."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,12 @@ def backends(host: Host) -> tuple[Backend, ...]:
         )
         for name, servers in sorted(sets.items())
     )
+
+
+def fronts(host: Host) -> tuple[Balancer, ...]:
+    """The cluster front whose Apache is behind this HAProxy, on the same host."""
+    front, roles = host.fleet.balancer, host.fleet.roles(host.name)
+    return (front,) if front and {"balancer", "edge"} <= roles else ()
 
 
 def backend_of(fleet: Fleet, site: Site) -> str:

@@ -471,7 +471,7 @@ def test_f35_what_the_host_says_of_itself_stays_in_its_line_too(written: Written
 # ---------------------------------------------------------------------------------------------- F-40: what is not there
 
 CACHING = {"address": "10.0.0.11", "roles": ("web", "cache")}
-PARTS = {"etc/haproxy/errors/page", "etc/haproxy/limits", "etc/nginx/edge.errors"}  # included by others
+PARTS = {"etc/apache2/balancer/ports.conf", "etc/haproxy/errors/page", "etc/haproxy/limits", "etc/nginx/edge.errors"}
 
 
 @pytest.mark.fault("F-40")
@@ -506,6 +506,13 @@ def test_f40_every_template_renders_and_none_asks_for_what_is_not_there(
             fleet = Fleet.model_validate({"hosts": hosts, "files": files})
             known = {"release": release, "packages": packages, "client": "10.0.0.2"}
             written(SPECIMEN, NEIGHBOUR, fleet=fleet, **known)
+        member = {"address": "10.0.0.3", "roles": ("member",)}
+        routes = {"/": {"members": ("web1",)}, "/a": {"members": ("web1",), "sticky": True}}
+        for own in (("balancer",), ("balancer", "edge")):
+            hosts = {"vps": {"address": "10.0.0.2", "roles": own}, "web1": member}
+            front = {"server_name": "www.example.org", "routes": routes}
+            fleet = Fleet.model_validate({"hosts": hosts, "balancer": front})
+            written(fleet=fleet, release=release, packages=packages)
         chapter.pages(SPECIMEN)
         for server in ("redis", "memcached"):
             fleet = Fleet.model_validate({"hosts": {"vps": CACHING}, "cache": {"server": server}}, strict=False)

@@ -36,7 +36,7 @@ DOING = {
     *("bootstrap", "check", "renew", "undo", "lock.break"),
     *("cert.renew", "varnish.purge", "fail2ban.unban", "logs.report"),
     *("site.apply", "site.deploy", "site.rollback"),
-    *("db.create", "db.dump", "db.restore", "db.drill"),
+    *("balancer.drill", "db.create", "db.dump", "db.restore", "db.drill"),
 }
 """Tasks with --json that do something, or bring something back."""
 
