@@ -10,8 +10,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 
 from . import grammars, names
+from .fields import FROZEN, number, switch, unique, words
 from .refusal import Wrong
-from .site import FROZEN, Tls, number, switch, unique, words
+from .site import Tls
 
 MEMBER = 80
 """The port of a host with the role member, where its route names none."""
