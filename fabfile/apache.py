@@ -216,15 +216,15 @@ def _zone(site: Site, zone: Zone) -> list[str]:
 
 
 PROGRAMS = {"server": "http", "scgi": "scgi", "ajp": "ajp"}
-"""Those that Apache speaks to at a socket or port, and in which protocol."""
+"""Those that Apache speaks to at a socket, and in which protocol."""
 
 
 def target(zone: Zone) -> str:
-    """Where a program of a site's own listens, as mod_proxy names it; without the path."""
-    protocol = PROGRAMS[zone.runtime]
-    if zone.port:
-        return f"{protocol}://127.0.0.1:{zone.port}"
-    return f"unix:{zone.socket}|{protocol}://localhost"
+    """Where a program of a site's own listens, as mod_proxy names it; without the path.
+
+    The name behind the protocol is nobody's: it is by it that the wall of the vhost knows where a request goes.
+    """
+    return f"unix:{zone.socket}|{PROGRAMS[zone.runtime]}://{zone.owner}"
 
 
 def tomcat_file(zone: Zone) -> str:
@@ -235,15 +235,15 @@ def tomcat_file(zone: Zone) -> str:
 def targets(site: Site) -> str:
     """A regular expression of where the vhost may lead: to the site's own programs and nowhere else.
 
-    Of `SOCKET|proxy:URL`, as mod_proxy has taken an address apart when a request is about to go there.
+    Of `SOCKET|proxy:URL`, as mod_proxy has taken an address apart when a request is about to go there. What ProxyPass
+    leads to has no SOCKET there, since its worker has it; what an .htaccess leads to does.
     """
     found = [
-        ("" if zone.port else zone.socket) + f"|proxy:{target(zone).rpartition('|')[2]}/"
+        f"[|]proxy:{PROGRAMS[zone.runtime]}://{zone.owner}" + ("/" if zone.path == "/" else f"{zone.path}(?![^/?])")
         for zone in site.zones
         if zone.runtime in PROGRAMS
     ]
-    quoted = (one.replace(".", "[.]").replace("|", "[|]") for one in found)
-    return f"(?:{'|'.join(quoted)})" if found else "(?!)"
+    return f"(?:{'|'.join(found)})" if found else "(?!)"
 
 
 def _where(site: Site, zone: Zone) -> str:

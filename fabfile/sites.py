@@ -97,7 +97,8 @@ tree=$1 owner=$2 domain=$3
 rm -rf -- "$tree.removing"
 find /tmp /var/tmp /dev/shm /var/lib/php/sessions -xdev -user "$owner" -delete || :
 rm -f -- "/var/spool/cron/crontabs/$owner"
-rm -rf -- "/etc/gatehouse/sites/$owner"
+rm -rf -- "/etc/gatehouse/sites/$owner" "/var/www/.suexec/$owner" "/etc/gatehouse/fcgid/$owner" \\
+    "/etc/gatehouse/itk/$owner.conf"
 userdel "$owner"
 ! getent group "$owner" || groupdel "$owner"
 """

@@ -7,10 +7,10 @@ What listens or is started comes first (STEPS), then Apache's vhosts lead there,
 from __future__ import annotations
 
 from .cgi import programs
-from .fcgid import fcgid
+from .fcgid import fcgid, former
 from .itk import itk
 
 STEPS = (fcgid, programs, itk)
-STEPS_AFTER = ()
+STEPS_AFTER = (former,)
 
-__all__ = ["STEPS", "STEPS_AFTER", "fcgid", "itk", "programs"]
+__all__ = ["STEPS", "STEPS_AFTER", "fcgid", "former", "itk", "programs"]

@@ -55,5 +55,24 @@ def fcgid(c):
         host.run(label, PLACE, WRAPPERS, form, site.owner, name=f"fcgid-{site.owner}", on=[form])
 
 
+GONE = """
+for owner do rm -rf -- "/var/www/.suexec/$owner" "/etc/gatehouse/fcgid/$owner" "/etc/gatehouse/itk/$owner.conf"; done
+"""
+
+
+@task(name="former")
+def former(c):
+    """T4: what suEXEC or ITK had for a site that something else runs now goes, once Apache does without it."""
+    host = Host.of(c)
+    left = [
+        site.owner
+        for site in host.chosen
+        if (f"{FORMS}/{site.owner}" in host.facts.files and not site.has("fcgid"))
+        or (f"/etc/gatehouse/itk/{site.owner}.conf" in host.facts.files and not site.has("itk"))
+    ]
+    if left:
+        host.run("former wrappers go", GONE, *left)
+
+
 def _settings(host: Host, site: Site) -> dict[str, str]:
     return php.settings(site, told=bool(site.database or host.fleet.one("cache")))
