@@ -40,6 +40,7 @@ class Visitors:
     rate: int
     again: bool = True
     method: str = "GET"
+    port: int = 443
     done: list[Asked] = field(default_factory=list)
     _began: float = 0.0
     _stop: bool = False
@@ -89,7 +90,7 @@ class Visitors:
             return 0, str(error) or type(error).__name__
 
     async def _answer(self) -> int:
-        reader, writer = await asyncio.open_connection(self.address, 443, ssl=unverified(), server_hostname=self.name)
+        reader, writer = await asyncio.open_connection(self.address, self.port, ssl=unverified(), server_hostname=self.name)
         try:
             body = "Content-Length: 4\r\n" if self.method == "POST" else ""
             head = f"{self.method} {self.path} HTTP/1.1\r\nHost: {self.name}\r\nUser-Agent: gatehouse-drill\r\n"

@@ -55,6 +55,12 @@ def api(pytestconfig: pytest.Config) -> Iterator[Lab]:
     yield from _lab(pytestconfig, "api")
 
 
+@pytest.fixture(scope="session")
+def cluster(pytestconfig: pytest.Config) -> Iterator[Lab]:
+    """A balancer and seven members with a service of their own, bare; the same."""
+    yield from _lab(pytestconfig, "cluster")
+
+
 def _lab(pytestconfig: pytest.Config, fleet: str = "") -> Iterator[Lab]:
     keep = pytestconfig.getoption("--keep-lab")
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
