@@ -90,7 +90,8 @@ class Visitors:
             return 0, str(error) or type(error).__name__
 
     async def _answer(self) -> int:
-        reader, writer = await asyncio.open_connection(self.address, self.port, ssl=unverified(), server_hostname=self.name)
+        tls, name = unverified(), self.name
+        reader, writer = await asyncio.open_connection(self.address, self.port, ssl=tls, server_hostname=name)
         try:
             body = "Content-Length: 4\r\n" if self.method == "POST" else ""
             head = f"{self.method} {self.path} HTTP/1.1\r\nHost: {self.name}\r\nUser-Agent: gatehouse-drill\r\n"
