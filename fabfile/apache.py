@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .engine import Facts, Host, task
 from .model import PHP as RUNS_PHP
+from .model import SUEXEC as SUEXECED
 from .model import Site, Zone
 
 ROOT = "/etc/apache2"
@@ -179,6 +180,8 @@ def lines_of(site: Site) -> list[str]:
     for zone in site.zones:
         if programs and zone.runtime not in PROGRAMS:
             lines.append(f"Use Files {zone.path}")
+        if site.has(*SUEXECED) and zone.runtime not in SUEXECED:
+            lines.append(f"Use NoCgi {zone.path}")
         lines += _zone(site, zone)
     return lines
 

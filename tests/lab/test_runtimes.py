@@ -1,0 +1,153 @@
+"""What runs a site's code, on a lab host: as whom, what is dropped where, and the change from one to another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from .corner import A_ROOT, A, Corner, borrowed, status
+from .lab import Lab
+from .machine import Machine, Stranger
+from .shop import DOMAIN, OWNER, ROOT, Shop, opened, visiting
+
+ROOM = f"{ROOT}/public_html/_"
+SERVED = (
+    "systemctl show -p ExecMainPID,ExecMainStartTimestampMonotonic apache2; journalctl -q -u apache2 -o cat | wc -l"
+)
+
+WHO_PHP = "<?php header('Cache-Control: no-store'); echo posix_getpwuid(posix_geteuid())['name'], ' ', php_sapi_name();"
+WHO_CGI = "#!/bin/sh\nprintf 'Content-Type: text/plain\\nCache-Control: no-store\\n\\n'; echo $(id -un) cgi\n"
+
+DROPPED = {
+    "fpm": ("", {"new.php": (WHO_PHP, f"{OWNER} fpm-fcgi")}),
+    "fcgid": ("runtime: fcgid\n", {"new.php": (WHO_PHP, f"{OWNER} cgi-fcgi")}),
+    "cgi": (
+        "runtime: cgi\n",
+        {"new.cgi": (WHO_CGI, f"{OWNER} cgi"), "cgi-bin/tool": (WHO_CGI, f"{OWNER} cgi")},
+    ),
+    "static": ("php: false\n", {"new.html": ("<p>new</p>", "<p>new</p>")}),
+}
+"""What its file says, and what is dropped into the site's directory: its text, and what it answers."""
+
+
+@pytest.fixture(scope="module", params=["vps", pytest.param("vps12", marks=pytest.mark.demand)])
+def shop(
+    request: pytest.FixtureRequest, lab: Lab, stranger: Stranger, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shop]:
+    host: Machine = request.getfixturevalue(request.param)
+    with lab.pointing(host), opened(lab, host, stranger, tmp_path_factory.mktemp("runtimes")) as made:
+        yield made
+    done = host.fab("bootstrap")  # no module stays that only this site needed
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
+def drop(shop: Shop, name: str, text: str, mode: str = "0755") -> None:
+    path = f"{ROOM}/{name}"
+    shop.host.check(f"mkdir -p $(dirname {path}) && cat > {path} && chmod {mode} {path}", stdin=text, user=OWNER)
+
+
+@pytest.mark.parametrize("runtime", DROPPED)
+def test_a_program_that_is_dropped_into_the_site_runs_as_its_user(shop: Shop, runtime: str) -> None:
+    """T4's third goal: nobody touches Apache, and nothing is loaded again."""
+    keys, programs = DROPPED[runtime]
+    shop.says(keys)
+    shop.done("site.apply", DOMAIN)
+    before = shop.host.check(SERVED)
+
+    for name, (text, said) in programs.items():
+        drop(shop, name, text)
+
+        assert f"200 {said}" == shop.get(f"/{name}").strip()
+
+    assert before == shop.host.check(SERVED)
+    if runtime != "fpm":
+        assert "php-fpm" not in shop.host.check(f"pgrep -u {OWNER} -a || :")
+    if runtime in ("cgi", "static"):
+        drop(shop, "shown.php", WHO_PHP)
+        assert "403" == shop.get("/shown.php")[:3]
+    if runtime != "cgi":
+        drop(shop, "shown.cgi", WHO_CGI)
+        assert "cgi\n" not in shop.get("/shown.cgi").partition("#!")[0]
+
+
+def test_nobody_waits_while_a_site_changes_what_runs_it(shop: Shop) -> None:
+    """Under visitors: of the site, whose runtime changes, and of a neighbour, whose does not."""
+    shop.says()
+    shop.done("site.apply", DOMAIN)
+    assert 0 == shop.deploy("one").returncode
+    pages = [f"{DOMAIN}/version.php", f"{DOMAIN}/version.txt", "example.com/"]
+    with visiting(shop.stranger, shop.host, *pages) as visits:
+        for keys in ("runtime: fcgid\n", "", "runtime: fcgid\n", ""):
+            shop.says(keys)
+            shop.done("site.apply", DOMAIN)
+            time.sleep(0.5)
+
+    assert [] == visits.failed()
+    assert 50 < len(visits.seen)
+    assert "" == shop.host.check("ls /etc/gatehouse/fcgid")
+    told = shop.fab("site.apply", DOMAIN)
+    assert " 0 changed, 0 failed" in told.stdout
+
+
+def test_a_release_of_a_site_that_fcgid_runs(shop: Shop) -> None:
+    shop.says("runtime: fcgid\n")
+    shop.done("site.apply", DOMAIN)
+
+    assert 0 == shop.deploy("two").returncode
+    assert "200 two" == shop.get()
+    shop.done("site.rollback", DOMAIN)
+    assert "200 two" != shop.get()
+
+
+@pytest.fixture
+def listening(shop: Shop) -> Iterator[str]:
+    """Somebody's program, which says that it was reached."""
+    socket = f"/run/gatehouse/{OWNER}/_.sock"
+    shop.host.check(f"install -d -o {OWNER} -g www-data -m 0750 {socket.rpartition('/')[0]}")
+    shop.host.check(f"setsid perl -e '{LISTENER}' {socket} > /dev/null 2>&1 < /dev/null & sleep 0.5")
+    yield socket
+    shop.host.check(f"pkill -u root -f 'perl -e.*{socket}' || :; rm -rf {socket.rpartition('/')[0]}")
+
+
+LISTENER = r"""
+use IO::Socket::UNIX;
+my $s = IO::Socket::UNIX->new(Local => shift, Listen => 20) or die;
+chmod 0777, $s->hostpath;
+while (my $c = $s->accept) { while (<$c>) { last if /^\r?$/ } print $c "HTTP/1.0 200 OK\r\n\r\nreached"; close $c }"""
+
+UNSET = "RequestHeader unset Max-Forwards\n"
+INSIST = f'{UNSET}<If "true">\n{UNSET}</If>\n<Files "*">\n{UNSET}<If "true">\n{UNSET}</If>\n</Files>\n'
+WAYS = {
+    "a path": ("RewriteRule ^x$ {there} [P]\n", "x"),
+    "a file's handler": ("RewriteRule ^x.html$ - [H=proxy:{there}]\n", "x.html"),
+    "both": ("RewriteRule ^x.html$ {there} [P,H=proxy:unix:/run/php/example-com.sock|fcgi://example-com]\n", "x.html"),
+    "an index": ("DirectoryIndex x\nRewriteRule ^x$ {there} [P]\n", ""),
+    "an index's handler": ("DirectoryIndex x.html\nRewriteRule ^x.html$ - [H=proxy:{there}]\n", ""),
+    "an error's page": ("ErrorDocument 404 /{name}/s/x\nRewriteRule ^s/x$ {there} [P]\n", "nowhere"),
+    "a fallback": ("FallbackResource /{name}/s/x\nRewriteRule ^s/x$ {there} [P]\n", "nowhere"),
+    "without a flag": ("RewriteRule ^x$ proxy:{there}\n", "x"),
+}
+
+
+@pytest.fixture
+def corner(shop: Shop) -> Iterator[Corner]:
+    yield from borrowed(shop.host, A, A_ROOT)
+
+
+@pytest.mark.parametrize("insist", ["", INSIST], ids=["", "insisting"])
+@pytest.mark.parametrize("way", WAYS)
+def test_no_htaccess_leads_to_another_site_s_program(
+    shop: Shop, listening: str, corner: Corner, way: str, insist: str
+) -> None:
+    """Apache may speak to every program, and programs believe what it says of a visitor."""
+    rule, name = WAYS[way]
+    there = f"unix:{listening}|http://{OWNER}/"
+    corner.put("x.html", "mine")
+    corner.put(".htaccess", insist + "RewriteEngine On\n" + rule.format(there=there, name=corner.name))
+
+    answer = corner.ask(name)
+
+    assert "reached" not in answer
+    assert status(answer) >= 400, answer
