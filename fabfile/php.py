@@ -134,7 +134,6 @@ def retire(c):
         host.template(FPM + "/pool.d/www.conf", check=_check(php), php=php)
     for pool in former.values():
         host.absent(pool, check=_check(php))
-    host.flush()
     _load(host, php)
 
 
