@@ -31,6 +31,7 @@ from . import (
     system,
     undo,
     varnish,
+    waf,
 )
 from .engine import chapter
 from .looking import logs
@@ -68,6 +69,7 @@ ns = Collection(
             php,
             apache,
             runtime,
+            waf,
             fail2ban,
             hardening,
             selinux,

@@ -27,6 +27,7 @@ from . import (
     static,
     system,
     varnish,
+    waf,
 )
 from .engine import Host, flow, query, steps
 from .engine.report import console
@@ -42,6 +43,7 @@ CHAPTERS = (
     ("haproxy", haproxy.STEPS),
     ("nginx", edge.STEPS),
     ("balancer", balancer.STEPS),
+    ("balancer", waf.STEPS),
     ("web", varnish.STEPS),
     ("web static shared", (site.users, site.tree)),
     ("shared", files.STEPS),

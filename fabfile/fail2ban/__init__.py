@@ -20,8 +20,9 @@ FILTERS = {
     "apache2": ("apache-common", "apache-auth"),
     "haproxy": ("haproxy-http-auth",),
     "dovecot-core": ("dovecot",),
+    "libapache2-mod-security2": ("gatehouse-waf", "gatehouse-flood"),
 }
-"""Packages whose log lines the packaged filters misread, and the filters that put it right."""
+"""Packages whose log lines the packaged filters misread, or that have none, and the filters that put it right."""
 
 
 # ---------------------------------------------------------------------- the steps

@@ -13,6 +13,7 @@ from . import grammars, names
 from .fields import FROZEN, number, switch, unique, words
 from .refusal import Wrong
 from .site import Tls
+from .waf import Evasive, Exclusion, Limits, Loosened, Messages, Waf
 
 MEMBER = 80
 """The port of a host with the role member, where its route names none."""
@@ -51,6 +52,18 @@ class Route(BaseModel):
         title="what each host is asked every second: one that answers 5xx, or not at all, is left out",
         description="the path of a page",
         examples=["/health"],
+    )
+    limits: Loosened | None = Field(
+        default=None,
+        title="what it takes otherwise than the balancer's limits, and why; null is nothing",
+        description="keys such as body, and a reason; or null",
+        examples=[{"body": 10_485_760, "reason": "photographs are sent here"}],
+    )
+    exclude: tuple[Exclusion, ...] = Field(
+        default=(),
+        title="rules of the web application firewall that are not asked here, and why",
+        description="a list of exclusions",
+        examples=[[{"rules": (942100,), "parameters": ("comment",), "reason": "editors write about SQL here"}]],
     )
 
     @field_validator("spares")
@@ -112,6 +125,31 @@ class Balancer(BaseModel):
         title="its parts: how paths begin, and the hosts behind; the longest that fits counts",
         description="routes by the beginning of their paths",
         examples=[{"/": {"members": ("web1", "web2")}}],
+    )
+
+    limits: Limits = Field(
+        default=Limits(),
+        title="how large a request may be",
+        description="keys such as body",
+        examples=[{"body": 102_400}],
+    )
+    evasive: Evasive = Field(
+        default=Evasive(),
+        title="what a flood is",
+        description="keys such as site_count",
+        examples=[{"site_count": 500}],
+    )
+    waf: Waf = Field(
+        default=Waf(), title="the application firewall", description="keys such as paranoia", examples=[{"paranoia": 2}]
+    )
+    messages: Messages = Field(
+        default_factory=dict,
+        title="what the page of a status says, in place of our words",
+        description="lines of text by status",
+        examples=[{"404": "There is no such article. Perhaps it was sold."}],
+    )
+    expires: int = number(
+        7200, 0, 31_536_000, "seconds that browsers keep pictures, styles and scripts of which a member says nothing"
     )
 
     @field_validator("aliases")

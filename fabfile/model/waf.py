@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from . import grammars
+from .fields import FROZEN, choice, number, switch, unique, words
 from .refusal import Wrong, quoted
-from .site import FROZEN, choice, number, switch, unique, words
 
 PUNCTUATION = "|./_-"
 STATUSES = (*range(400, 418), *range(500, 506))
@@ -164,7 +164,7 @@ class Waf(BaseModel):
         default=(),
         title="rules that are not asked on any route",
         description="a list of exclusions",
-        examples=[[{"rules": [942100], "reason": "editors write about SQL here"}]],
+        examples=[[{"rules": (942100,), "reason": "editors write about SQL here"}]],
     )
 
 

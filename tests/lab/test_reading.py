@@ -37,8 +37,9 @@ DOING = {
     *("cert.renew", "varnish.purge", "fail2ban.unban", "logs.report"),
     *("site.apply", "site.deploy", "site.rollback"),
     *("balancer.drill", "db.create", "db.dump", "db.restore", "db.drill"),
+    *("waf.test", "waf.report"),
 }
-"""Tasks with --json that do something, or bring something back."""
+"""Tasks with --json that do something, or bring something back; and those of hosts that are no web servers."""
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from fabfile.model import (
     load_sites,
 )
 from fabfile.model.document import read
+from fabfile.model.waf import Evasive, Limits, Waf
 
 ROOT = Path(__file__).parents[2]
 SITE, FLEET = ROOT / "sites" / "example.com.yml", ROOT / "fleet.example.yml"
@@ -69,6 +70,9 @@ def front() -> dict[str, Any]:
         (Files, data(FLEET)["files"]),
         (Balancer, {**front()}),
         (Route, front()["routes"]["/paid_user"]),
+        (Limits, front()["limits"]),
+        (Evasive, front()["evasive"]),
+        (Waf, front()["waf"]),
     ],
 )
 def test_the_examples_show_every_key_in_the_schemas_words(model: type[BaseModel], keys: dict[str, Any]) -> None:
@@ -117,7 +121,8 @@ def test_the_ranges_in_the_comments_are_the_schemas() -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [Site, Php, Cache, Tls, Deploy, Fleet, Acme, Machine, Edge, Static, Store, Files, Balancer, Route],
+    [Site, Php, Cache, Tls, Deploy, Fleet, Acme, Machine, Edge, Static, Store, Files, Balancer, Route,
+     Limits, Evasive, Waf],  # fmt: skip
 )
 def test_every_key_says_what_it_is_what_it_expects_and_an_example_that_is_right(model: type[BaseModel]) -> None:
     routes = {"/": {"members": ("web1",)}}
