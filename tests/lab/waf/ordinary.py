@@ -74,7 +74,7 @@ PAGES = (
     "/login?return=%2Fcheckout%3Fstep%3D2", "/map?lat=52.5200&lon=13.4050&zoom=12", "/wiki/C_(language)?action=view",
 )  # fmt: skip
 PICTURE = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(range(256)) * 600
-TEXT = 'Name;Street;Town\r\n"O\'Neill; Sons";"King\'s Rd. 1";York\r\n'.encode() * 40
+TEXT = b'Name;Street;Town\r\n"O\'Neill; Sons";"King\'s Rd. 1";York\r\n' * 40
 
 
 def corpus(name: str) -> dict[str, bytes]:
