@@ -75,41 +75,43 @@ PAGES = (
 )  # fmt: skip
 PICTURE = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(range(256)) * 600
 TEXT = b'Name;Street;Town\r\n"O\'Neill; Sons";"King\'s Rd. 1";York\r\n' * 40
+MARK = "----WebKitFormBoundary7MA4YWxkTrZu0gW"
 
 
-def corpus(name: str) -> dict[str, bytes]:
-    """Requests for the site of that name, by what they are, byte by byte."""
+def corpus(name: str, below: str = "") -> dict[str, bytes]:
+    """Requests for the site of that name, by what they are, byte by byte; `below` is where the application is."""
     found = {}
+
+    def ask(what: str, method: str, path: str, more: dict[str, str] | None = None, body: bytes = b"") -> None:
+        found[what] = request(name, method, below + path, more, body)
+
     for page in PAGES:
-        found[f"GET {page}"] = request(name, "GET", page)
-    found["HEAD"] = request(name, "HEAD", "/shoes")
-    found["conditional"] = request(name, "GET", "/images/logo.svg", {"If-None-Match": 'W/"5f-3a"'})
-    found["part"] = request(
-        name, "GET", "/films/tour.mp4", {"Range": "bytes=0-1023", "Referer": f"https://{name}/films"}
-    )
-    found["long cookies"] = request(name, "GET", "/account/orders", {"Cookie": f"{COOKIE}; {LONG}"})
-    found["preflight"] = request(name, "OPTIONS", "/api/cart", {"Origin": "https://app.example.org"})
+        ask(f"GET {page}", "GET", page)
+    ask("HEAD", "HEAD", "/shoes")
+    ask("conditional", "GET", "/images/logo.svg", {"If-None-Match": 'W/"5f-3a"'})
+    ask("part", "GET", "/films/tour.mp4", {"Range": "bytes=0-1023", "Referer": f"https://{name}/films"})
+    ask("long cookies", "GET", "/account/orders", {"Cookie": f"{COOKIE}; {LONG}"})
+    ask("preflight", "OPTIONS", "/api/cart", {"Origin": "https://app.example.org"})
     for path, fields in FORMS.items():
-        body = urlencode(fields).encode()
-        found[f"form {path}"] = request(name, "POST", path, {"Content-Type": "application/x-www-form-urlencoded"}, body)
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        ask(f"form {path}", "POST", path, kind, urlencode(fields).encode())
     for path, (method, value) in JSON.items():
         kind = {"Content-Type": "application/json", "Accept": "application/json", "X-Requested-With": "XMLHttpRequest"}
-        found[f"{method} {path}"] = request(name, method, path, kind, json.dumps(value, ensure_ascii=False).encode())
-    uploads = {"picture": ("IMG_2041 (1).png", "image/png", PICTURE), "table": ("addresses-2026.csv", "text/csv", TEXT)}
-    for what, (file, kind, content) in uploads.items():
-        found[f"upload {what}"] = upload(name, file, kind, content)
+        ask(f"{method} {path}", method, path, kind, json.dumps(value, ensure_ascii=False).encode())
+    uploads = {"IMG_2041 (1).png": ("image/png", PICTURE), "addresses-2026.csv": ("text/csv", TEXT)}
+    for file, (type_, content) in uploads.items():
+        kind = {"Content-Type": f"multipart/form-data; boundary={MARK}"}
+        ask(f"upload {file}", "POST", "/account/upload", kind, upload(file, type_, content))
     return found
 
 
-def upload(name: str, file: str, kind: str, content: bytes) -> bytes:
+def upload(file: str, kind: str, content: bytes) -> bytes:
     """A form with a title and a file, as a browser sends it."""
-    mark = "----WebKitFormBoundary7MA4YWxkTrZu0gW"
-    body = (
-        f'--{mark}\r\nContent-Disposition: form-data; name="title"\r\n\r\nMy dog\'s birthday\r\n'
-        f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="{file}"\r\nContent-Type: {kind}\r\n\r\n'
-    ).encode()
-    body += content + f"\r\n--{mark}--\r\n".encode()
-    return request(name, "POST", "/account/upload", {"Content-Type": f"multipart/form-data; boundary={mark}"}, body)
+    head = (
+        f'--{MARK}\r\nContent-Disposition: form-data; name="title"\r\n\r\nMy dog\'s birthday\r\n'
+        f'--{MARK}\r\nContent-Disposition: form-data; name="file"; filename="{file}"\r\nContent-Type: {kind}\r\n\r\n'
+    )
+    return head.encode() + content + f"\r\n--{MARK}--\r\n".encode()
 
 
 def request(name: str, method: str, path: str, more: dict[str, str] | None = None, body: bytes = b"") -> bytes:
