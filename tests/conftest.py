@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gatehouse")
     group.addoption("--lab", action="store_true", help="run the tests on lab hosts as well (minutes; needs Docker)")
     group.addoption("--rendered", action="store_true", help="run the tests of our programs as well (seconds)")
-    group.addoption("--crs", metavar="DIR", help="checkouts of the core rule set, DIR/3.3.7 and DIR/3.3.4, for their own tests")
+    group.addoption("--crs", metavar="DIR", help="DIR/3.3.7 and DIR/3.3.4: checkouts of the core rule set")
     group.addoption("--keep-lab", action="store_true", help="leave the tests' lab up afterwards, for the next run")
 
 
