@@ -37,7 +37,7 @@ def install(c):
     host.directory(ROOM)
     for name in ("tmp", "data", "evasive"):
         host.directory(f"{ROOM}/{name}", mode=0o700, owner=SERVER_USER, group=SERVER_USER)
-    host.template(ROTATED, audit=AUDIT)
+    host.template(ROTATED, logs=LOGS)
     host.template(SWEPT, room=ROOM)
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 # Within a message quotes that came with the request are escaped, so nobody can write such a mark into one.
 MARKS = re.compile(r'\[(id|msg|data|severity) "((?:[^"\\]|\\.)*)"\]')
+TOO_LARGE = "larger than the configured limit"
+"""What mod_security says, without a rule, of a body that it refuses."""
+
 SCORES = {*range(949000, 950000), *range(959000, 960000), *range(980000, 981000)}
 """Rules that sum up what others have found."""
 
@@ -49,6 +52,8 @@ def finding(record: dict[str, Any]) -> Finding:
     transaction, request = record.get("transaction", {}), record.get("request", {})
     method, _, rest = str(request.get("request_line", "")).partition(" ")
     headers = {key.lower(): value for key, value in (request.get("headers") or {}).items()}
+    rules = list(_rules(said.get("messages") or []))
+    too_large = any(rule.id == 0 and TOO_LARGE in rule.message for rule in rules)
     return Finding(
         time=str(transaction.get("time", "")),
         number=str(transaction.get("transaction_id", "")),
@@ -56,9 +61,9 @@ def finding(record: dict[str, Any]) -> Finding:
         host=str(headers.get("host", "")),
         method=method,
         path=rest.partition(" ")[0].partition("?")[0],
-        status=int(record.get("response", {}).get("status") or 0),
-        refused="action" in said,
-        rules=list(_rules(said.get("messages") or [])),
+        status=413 if too_large else int(record.get("response", {}).get("status") or 0),
+        refused="action" in said or too_large,
+        rules=rules,
     )
 
 

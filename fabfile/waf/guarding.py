@@ -17,6 +17,9 @@ DECIDING = (949100, 949110, 959100, 200002, 200003, 200004, 200005)
 HASTY = {933210: "it takes a link in Markdown, [text](/address), for a call of PHP"}
 """Rules of paranoia level 1 that refuse what ordinary people write, and what."""
 
+ANY = 9999
+"""The filter that there is not.  No number below 0: to mod_security, `=-1` is one less than before."""
+
 EVERYWHERE = "every route"
 
 
@@ -24,7 +27,7 @@ EVERYWHERE = "every route"
 class Way:
     """A route as mod_security sees it.  `pattern` is what its paths look like, decoded and without `..`.
 
-    `filter` is the number of the characters that its paths may hold; -1: any.
+    `filter` is the number of the characters that its paths may hold; ANY: whatever they like.
     """
 
     number: int
@@ -56,7 +59,7 @@ def ways(balancer: Balancer) -> list[Way]:
     texts = [text for text, _ in _texts(balancer)]
     for number, (path, route) in enumerate(reversed(balancer.longest_first.items()), 1):
         limits = route.limits.over(balancer.limits) if route.limits else balancer.limits
-        chosen = texts.index(limits.punctuation) if limits.punctuation else -1
+        chosen = texts.index(limits.punctuation) if limits.punctuation else ANY
         reason = route.limits.reason if route.limits else ""
         found.append(Way(number, path, beginning(path), reason, limits, chosen))
     return found

@@ -100,7 +100,7 @@ def test_a_filter_lets_through_letters_digits_and_what_was_named(allowed: set[st
 def test_any_takes_the_filter_away_on_that_route_alone() -> None:
     one = balancer({"/": {}, "/wiki": {"limits": {"punctuation": "any", "reason": "titles"}}})
 
-    assert {"/": 0, "/wiki": -1} == {way.path: way.filter for way in guarding.ways(one)}
+    assert {"/": 0, "/wiki": guarding.ANY} == {way.path: way.filter for way in guarding.ways(one)}
 
 
 # ---------------------------------------------------------------------- exclusions
@@ -200,6 +200,13 @@ def test_a_finding_says_what_was_asked_by_whom_and_which_rules_found_what() -> N
     )  # fmt: skip
     assert [942100, 949110] == [rule.id for rule in found.rules]
     assert "SQL Injection Attack Detected via libinjection" == found.rules[0].message
+
+
+def test_a_body_that_is_too_large_is_refused_without_a_rule() -> None:
+    said = "Request body (Content-Length) is larger than the configured limit (102400)."
+    found = finding(json.loads(record(said, action=False)))
+
+    assert (True, 413, [0]) == (found.refused, found.status, [rule.id for rule in found.rules])
 
 
 def test_nobody_writes_a_rule_into_a_message() -> None:
