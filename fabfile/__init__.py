@@ -36,6 +36,7 @@ from . import (
 from .engine import chapter
 from .looking import logs
 from .looking.why import why
+from .waf import care
 
 ns = Collection(
     flows.bootstrap,
@@ -78,3 +79,5 @@ ns = Collection(
 )
 for task in sites.TASKS:
     ns.collections["site"].add_task(task)
+for task in care.TASKS:
+    ns.collections["waf"].add_task(task)

@@ -10,12 +10,9 @@ from typing import Any
 
 from ..engine import Host, task
 from ..model import Balancer
-from .detecting import detect_only, enforce
 from .guarding import DECIDING, HASTY, exclusions, filters, ways, whitelist, widest
 from .pages import pages
 from .places import AUDIT, CONF, LOGS, ROOM, ROOT, SERVER_USER, SINK, TRIED, TRYING
-from .reporting import report
-from .trying import test
 
 CHECK = "apache2ctl -t"
 ROTATED = "/etc/logrotate.d/gatehouse-waf"
@@ -33,12 +30,9 @@ def install(c):
     """T3 "Building the binaries": mod_security, mod_evasive and the core rule set from Debian, not from source."""
     host = Host.of(c)
     host.packages("libapache2-mod-security2", "modsecurity-crs", "libapache2-mod-evasive", "logrotate")
-    host.directory(LOGS, mode=0o750, group="adm")
-    host.directory(ROOM)
-    for name in ("tmp", "data", "evasive"):
-        host.directory(f"{ROOM}/{name}", mode=0o700, owner=SERVER_USER, group=SERVER_USER)
     host.template(ROTATED, logs=LOGS)
-    host.template(SWEPT, room=ROOM)
+    host.template(SWEPT, room=ROOM, logs=LOGS, user=SERVER_USER)
+    host.run("make the guard's own places", 'systemd-tmpfiles --create "$1"', SWEPT, name="waf-places", on=[SWEPT])
 
 
 @task
@@ -103,5 +97,3 @@ def start(c):
 
 
 STEPS = (install, configure, start)
-
-__all__ = ["STEPS", "configure", "detect_only", "enforce", "install", "report", "start", "test"]

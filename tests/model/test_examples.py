@@ -30,7 +30,8 @@ from fabfile.model import (
     load_sites,
 )
 from fabfile.model.document import read
-from fabfile.model.waf import Evasive, Limits, Waf
+from fabfile.model.waf import Evasive, Waf
+from fabfile.model.waf import Limits as MostOfRequests
 
 ROOT = Path(__file__).parents[2]
 SITE, FLEET = ROOT / "sites" / "example.com.yml", ROOT / "fleet.example.yml"
@@ -70,7 +71,7 @@ def front() -> dict[str, Any]:
         (Files, data(FLEET)["files"]),
         (Balancer, {**front()}),
         (Route, front()["routes"]["/paid_user"]),
-        (Limits, front()["limits"]),
+        (MostOfRequests, front()["limits"]),
         (Evasive, front()["evasive"]),
         (Waf, front()["waf"]),
     ],
@@ -121,8 +122,8 @@ def test_the_ranges_in_the_comments_are_the_schemas() -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [Site, Php, Cache, Tls, Deploy, Fleet, Acme, Machine, Edge, Static, Store, Files, Balancer, Route,
-     Limits, Evasive, Waf],  # fmt: skip
+    [Site, Php, Cache, Tls, Deploy, Fleet, Acme, Machine, Edge, Static, Store, Files, Balancer, Route, MostOfRequests,
+     Evasive, Waf],
 )
 def test_every_key_says_what_it_is_what_it_expects_and_an_example_that_is_right(model: type[BaseModel]) -> None:
     routes = {"/": {"members": ("web1",)}}
