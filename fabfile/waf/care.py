@@ -1,4 +1,4 @@
-"""What an operator asks of the guard, and does to it.  Apart from its steps: a host that makes itself needs none of it."""
+"""What an operator asks of the guard, and does to it: apart from the steps, which a host may run by itself."""
 
 from __future__ import annotations
 
