@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +99,6 @@ def _guarded(lab: Lab, release: str, directory: Path) -> Iterator[Guarded]:
         made.member.put({"/usr/local/sbin/member": MEMBER.read_bytes()}, 0o755)
         made.member.check(f"systemd-run -q --unit=member /usr/local/sbin/member {made.member.ip} 80")
         made.said()
-        began = time.monotonic()
-        made.done("bootstrap")
-        print(f"bootstrap of the balancer: {time.monotonic() - began:.0f} s")
+        # With the certificate that names nobody: who asks here does not mind.
+        made.done("cert.install", "cert.program", "cert.requests", "cert.default", "balancer", "waf", "fail2ban")
         yield made

@@ -102,6 +102,10 @@ def until(guarded: Guarded, sent: bytes, status: bytes, seconds: float = 25) -> 
         time.sleep(0.5)
 
 
+def test_nothing_is_to_do_a_second_time(both: Guarded) -> None:
+    assert "3 kept, 0 changed" in both.done("waf")
+
+
 @pytest.mark.demand
 def test_the_core_rule_sets_own_tests(both: Guarded, pytestconfig: pytest.Config) -> None:
     """With `--crs DIR`: a checkout of the rule set for each release, DIR/3.3.7 and DIR/3.3.4.
