@@ -38,14 +38,9 @@ class Pair:
             _done(machine.fab("bootstrap", directory=self.directory))
 
 
-def paired(
-    lab: Lab, front: Machine, second: Machine, directory: Path, behind: Sequence[str] = ("web",), **fleet: Any
-) -> Iterator[Pair]:
-    """The two as a pair with the lab's own sites; afterwards each is a web server of its own again.
-
-    `behind` are the second one's roles; `fleet` adds keys to fleet.yml.
-    """
-    pair = described(lab, front, second, directory, behind, **fleet)
+def paired(lab: Lab, front: Machine, second: Machine, directory: Path) -> Iterator[Pair]:
+    """The two as a pair with the lab's own sites; afterwards each is a web server of its own again."""
+    pair = described(lab, front, second, directory)
     try:
         pair.bootstrap()
         yield pair
@@ -58,7 +53,10 @@ def paired(
 def described(
     lab: Lab, front: Machine, second: Machine, directory: Path, behind: Sequence[str] = ("web",), **fleet: Any
 ) -> Pair:
-    """The two as they shall be: fleet.yml says so, and nothing was done yet."""
+    """The two as they shall be, with the lab's own sites: fleet.yml says so, and nothing was done yet.
+
+    `behind` are the second one's roles; `fleet` adds keys to fleet.yml.
+    """
     shutil.copytree(lab.directory / "sites", directory / "sites")
     roles = {front.name: ["edge", "web"], second.name: [*behind]}
     hosts = {machine.name: {"address": machine.ip, "roles": roles[machine.name]} for machine in (front, second)}

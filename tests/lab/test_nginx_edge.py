@@ -11,8 +11,8 @@ import pytest
 
 from .corner import A, as_user
 from .lab import Lab
-from .machine import Machine, Stranger
-from .pair import Pair, paired
+from .machine import Stranger
+from .pair import Pair, described
 from .test_static import ROOM, get, put, served_by
 
 pytestmark = pytest.mark.demand
@@ -28,19 +28,20 @@ echo json_encode(['host' => gethostname(), 'client' => $_SERVER['REMOTE_ADDR'], 
 """
 
 
-@pytest.fixture(scope="module", params=["vps", "vps12"])
-def pair(
-    request: pytest.FixtureRequest, lab: Lab, vps: Machine, vps12: Machine, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pair]:
-    """nginx in front of two hosts that make pages, of which the other one serves files."""
-    front, second = (vps, vps12) if request.param == "vps" else (vps12, vps)
-    directory = tmp_path_factory.mktemp("nginx")
-    for made in paired(lab, front, second, directory, ("web", "static"), edge={"server": "nginx"}):
+@pytest.fixture(scope="module", params=["trixie", "bookworm"])
+def pair(request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """nginx in front of two hosts that make pages, of which the other one serves files; what it leaves, at the end."""
+    with lab.adding() as start:
+        front, second = start(request.param), start("trixie" if request.param == "bookworm" else "bookworm")
+        directory = tmp_path_factory.mktemp("nginx")
+        made = described(lab, front, second, directory, ("web", "static"), edge={"server": "nginx"})
         with lab.pointing(front):
+            made.bootstrap()
             yield made
-        second.exec("systemctl disable --now nginx")
-    assert front.check("systemctl is-active haproxy") == "active\n"
-    assert "nginx" not in front.check("ss -Hltnp 'sport = :443'")
+            alone = front.fab("bootstrap")
+        assert alone.returncode == 0, alone.stdout + alone.stderr
+        assert front.check("systemctl is-active haproxy") == "active\n"
+        assert "nginx" not in front.check("ss -Hltnp 'sport = :443'")
 
 
 @pytest.fixture(scope="module", autouse=True)
