@@ -59,6 +59,10 @@ class Door:
             why = f"{problem.message}; it is the way to {self.connection.original_host}"
             raise Unreachable(why, problem.next_step) from None
 
+    def passes(self, names: Sequence[str]) -> bool:
+        """Whether one of these hosts is on the way, its end included."""
+        return self.connection.original_host in names or (self.before is not None and self.before.passes(names))
+
     def anew(self) -> None:
         """What it was is forgotten: the next one opens it again."""
         with self._lock:
@@ -125,16 +129,14 @@ class Crew:
         for host in self.hosts.values():
             host.visit.stop()
 
-    def anew(self, bastions: Sequence[str], names: Sequence[str]) -> None:
-        """New connections to these bastions, whose sshd leads to more hosts now, and to those hosts."""
-        for name in bastions:
-            if name in self.hosts:
+    def anew(self, bastions: Sequence[str]) -> None:
+        """New connections to these bastions, whose sshd leads to more hosts now, and to all hosts behind them."""
+        for name, door in self._doors.items():
+            if door.passes(bastions):
                 self.hosts[name].visit.close()
-        for door in self._bastions.values():
-            if door.connection.original_host in bastions:
+        for door in (*self._doors.values(), *self._bastions.values()):
+            if door.passes(bastions):
                 door.anew()
-        for name in names:
-            self._doors[name].anew()
 
     def leave(self) -> None:
         """Let all lines go."""

@@ -67,7 +67,7 @@ class Making:
         assert self._unled
         (names, gates), self._unled = ([*self._unled], sorted({*self._unled.values()})), None
         self._side_by_side("leading", gates, lambda c: steps(c, *sshd.STEPS))
-        self.crew.anew(gates, names)
+        self.crew.anew(gates)
         self._side_by_side("looking", names, self._first_round)
 
     def _whole(self, c: Any) -> None:
