@@ -10,6 +10,7 @@ from .model import Site
 
 APACHE = "www-data"
 LOGROTATE = "/etc/logrotate.d/gatehouse-sites"
+CRON_DENY = "/etc/cron.deny"
 
 MOUNTED = "/srv/sites"
 """Where another host's /var/www is seen over NFS."""
@@ -41,6 +42,16 @@ def users(c):
             )
         host.user(site.owner, home=site.root, uid=_number(host, site))
     host.user(APACHE, home="/var/www", groups=[site.owner for site in host.chosen])
+    _no_jobs_of_their_own(host)
+
+
+def _no_jobs_of_their_own(host: Host) -> None:
+    """crontab(1) is none of the sites' business: cron runs jobs outside of every sandbox and limit.
+
+    Root gives a site its jobs: crontab -u OWNER.
+    """
+    homes = {name for name, user in host.facts.users.items() if user.home.startswith("/var/www/")}
+    host.file(CRON_DENY, "".join(f"{name}\n" for name in sorted(homes | {site.owner for site in host.chosen})))
 
 
 def _number(host: Host, site: Site) -> int | None:

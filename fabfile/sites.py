@@ -20,6 +20,7 @@ from . import (
     fail2ban,
     files,
     haproxy,
+    isolation,
     php,
     release,
     runtime,
@@ -521,4 +522,4 @@ def _state(host: Host, facts: Facts, one: Site) -> str:
     return "files" if one.served in facts.files else apache.state(facts, one)
 
 
-TASKS = (apply, deploy, rollback, suspend, resume, remove, show, release.releases)
+TASKS = (apply, deploy, rollback, suspend, resume, remove, show, release.releases, isolation.prove_isolation)

@@ -202,6 +202,22 @@ class Host(Errand):
         assert self.facts
         self._send(script.apply((changes.Run(label, script_text, args),), self.facts), anyway=True)
 
+    def hear(self, label: str, script_text: str, *args: str, files: Mapping[str, str] | None = None) -> list[str]:
+        """A piece of shell, with `args` as $1 and on and `files` beside it, that is run for what it finds.
+
+        Returns what it says on descriptor 3 as `found<TAB>TEXT<NUL>`.  The host's lock is held; nothing in /etc may be
+        other than before when it ends.  Raises StepFailed with the last words of what failed.
+        """
+        self.flush()
+        box = script.program()
+        for name, text in (files or {}).items():
+            box.keep(name, text.encode())
+        box.keep("piece", script_text.encode())
+        box.add("memory")
+        box.add("op", label)
+        box.lines.append(f"( set -- {script.quoted(args)}; . ./piece )")
+        return [record[6:] for record in self._send(box).records if record.startswith("found\t")]
+
     def access(self, label: str, apply: str, revert: str, *args: str, seconds: int = 60) -> None:
         """Change how one gets in: the host takes it back after `seconds` unless a new SSH connection proves it.
 

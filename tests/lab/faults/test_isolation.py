@@ -20,159 +20,63 @@ from .probes import Probes
 Seen = Callable[[str], None]
 both_releases = pytest.mark.parametrize("host", ["vps", pytest.param("vps12", marks=pytest.mark.demand)], indirect=True)
 one_release = pytest.mark.parametrize("host", ["vps"], indirect=True)
-WAIT = "<?php header('Cache-Control: no-store'); echo getmypid(); flush(); sleep(25);"
 
 
-@pytest.fixture
-def treasures(host: Machine, theirs: Corner) -> Iterator[Corner]:
-    """What B has to lose, as open as B itself can make it; only the walls around B's tree are left."""
-    theirs.put("upload.bin", "uploaded")
-    b = f"{B_ROOT}/tmp/treasure {B_ROOT}/mail/treasure"
-    as_user(host, B, f"chmod -R a+rwX {theirs.path}; for f in {b}; do echo dear > $f; chmod 0666 $f; done")
-    host.check(f"echo '0 0 1 1 * true' | crontab -u {B} -")
-    host.check(f"echo x >> {B_ROOT}/log/php_errors.log; logger -t sudo probe")
-    theirs.ask("who.php")
-    theirs.ask(".htaccess")
-    yield theirs
-    as_user(host, B, f"rm -f {b}")
-    host.check(f"crontab -u {B} -r")
-    host.check(f"truncate -s 0 {B_ROOT}/log/php_errors.log")
+def proved(host: Machine) -> dict[str, set[str]]:
+    """`site.prove-isolation` of B against A: what came of it, each result with what was tried."""
+    done = host.fab("site.prove-isolation", "kiosk.co.test", "--by", "example.com", "--json")
+    results: dict[str, set[str]] = {"code": {str(done.returncode)}}
+    for one in json.loads(done.stdout):
+        results.setdefault(one["result"], set()).add(f"{one['kind']}: {one['name']}")
+        results.setdefault(one["way"], set()).add(one["name"])
+    return results
 
 
-@contextmanager
-def working(corner: Corner) -> Iterator[int]:
-    """A PHP worker of that site that is busy meanwhile: its process."""
-    corner.put("wait.php", WAIT)
-    domain = corner.root.rpartition("/")[2]
-    request = f"GET /{corner.name}/wait.php HTTP/1.0\\r\\nHost: {domain}\\r\\n\\r\\n"
-    corner.host.check(
-        f"bash -c 'exec 3<> /dev/tcp/127.0.0.1/8080; printf \"{request}\" >&3; exec cat <&3' > /dev/null 2>&1 & sleep 1"
-    )
-    busy = corner.host.check(f"pgrep --newest --euid {corner.user} php-fpm").strip()
-    try:
-        yield int(busy)
-    finally:
-        corner.host.exec(f"kill -KILL {busy}")
-
-
-@dataclass
-class Attack:
-    """The same probes in every guise."""
-
-    corner: Corner
-    probes: Probes
-
-    @property
-    def host(self) -> Machine:
-        return self.corner.host
-
-    def by_shell(self) -> list[str]:
-        return as_user(self.host, A, "sh -s", stdin=self.probes.shell()).out.splitlines()
-
-    def by_root(self) -> set[str]:
-        return set(self.host.exec("sh -s", stdin=self.probes.shell()).out.splitlines())
-
-    def by_php(self, stranger: Stranger) -> list[str]:
-        self.corner.put("probes.php", self.probes.script())
-        answer = stranger.curl(f"https://example.com/{self.corner.name}/probes.php", to=self.host)
-        return list(json.loads(answer.out))
-
-    def by_root_s_php(self) -> set[str]:
-        path = f"{self.corner.path}/probes.php"
-        return set(json.loads(self.host.check(f"php {path} | tail -n 1")))
-
-    def by_php_s_shell(self, stranger: Stranger) -> list[str]:
-        """A shell that PHP starts, in the sandbox of FPM."""
-        self.corner.put("probes.sh", self.probes.shell())
-        self.corner.put(
-            "run.php",
-            "<?php header('Cache-Control: no-store'); echo shell_exec('sh ' . __DIR__ . '/probes.sh; echo ran');",
-        )
-        said = stranger.curl(f"https://example.com/{self.corner.name}/run.php", to=self.host).out.splitlines()
-        assert "ran" == said.pop()
-        return said
-
-
-@pytest.fixture
-def attack(host: Machine, corner: Corner, treasures: Corner) -> Iterator[Attack]:
-    php = host.check("ls /etc/php").split()[0]
-    with working(treasures) as worker, working(corner) as own:
-        yield Attack(corner, Probes(treasures, worker, own, php))
+ABSENT = {"mail: its mailbox of the system", "files: what it is told of database and cache", "the server: backups"}
+"""What this lab's hosts do not have."""
 
 
 @both_releases
 @pytest.mark.fault("F-65")
-def test_f65_a_site_gets_at_nothing_of_another_s_by_php_and_by_shell(
-    attack: Attack, stranger: Stranger, seen: Seen
-) -> None:
-    php, shell = attack.by_php(stranger), attack.by_shell()
+def test_f65_a_site_gets_at_nothing_of_another_s_in_any_guise(host: Machine, seen: Seen) -> None:
+    before = host.check(LEFT)
+    came = proved(host)
 
-    assert ([], []) == (php, shell)
-    assert attack.probes.all_of_shell == attack.by_root(), "root gets at everything: the probes are good ones"
-    assert attack.probes.all_of_script - attack.by_root_s_php() <= {"the memory map of its PHP"}
-    seen(f"{len(attack.probes.all_of_script)} denials by PHP, {len(attack.probes.all_of_shell)} by shell")
+    assert {"0"} == came["code"]
+    assert not came.keys() & {"reached", "untried"}
+    assert came.get("absent", set()) <= ABSENT | {name for name in came.get("absent", set()) if name in came["denied"]}
+    assert before == host.check(LEFT), "nothing of it is left"
+    ways = {way: len(came[way]) for way in WAYS}
+    assert min(ways.values()) > 20
+    seen(f"denials: {', '.join(f'{number} by {way}' for way, number in ways.items())}")
 
 
+LEFT = (
+    "find /var/www /etc /run /tmp -name '*gatehouse-proof*' ! -path '*/log/*'; crontab -u kiosk-co-test -l 2> /dev/null; "
+    "systemctl list-units --all --plain --no-legend '*proof*'; cat /etc/php/*/fpm/pool.d/*.conf | sha256sum; true"
+)
+
+WEAKER = {
+    f"chmod o+rx {B_ROOT} {B_ROOT}/log": ("logs: the names of its logs", "files: its tree", "files: its pages"),
+    f"chmod 0711 {B_ROOT} && chmod 0755 {B_ROOT}/tmp": ("tmp: its temporary files",),
+    f"usermod --append --groups {B} {A}": ("files: its code", "logs: its access log", "files: its tree"),
+    "chmod 0666 /run/haproxy/admin.sock": ("sockets: HAProxy's console",),
+    f"chmod 0666 /run/php/{B}.sock": ("sockets: its PHP",),
+    "chmod 0644 /etc/shadow": ("the server: passwords",),
+    "rm -f /etc/cron.allow": ("cron and at: jobs of its own, outside of its runtime",),
+    "sed -i 's/^\\(opcache.restrict_api\\).*/\\1 =/' /etc/php/*/fpm/conf.d/99-gatehouse.ini": ("opcache: what is in the cache",),
+    "sed -i 's/ +get / +get +keys +config /' /etc/gatehouse/sessions/users.acl && systemctl restart redis-server": (
+        "sessions: all sessions, by KEYS",
+    ),
+    "sed -i 's/SymLinksIfOwnerMatch$/FollowSymLinks/' /etc/apache2/conf-available/gatehouse.conf && systemctl reload apache2": (
+        "symlinks: a link to its page",
+    ),
+    "sed -i 's/AllowOverride AuthConfig .*/AllowOverride All/' /etc/apache2/conf-available/gatehouse.conf && "
+    "systemctl reload apache2": ("sockets: its PHP, by SetHandler",),
+}
 def fpm_of(host: Machine) -> str:
     """The unit of PHP-FPM."""
     return f"php{host.check('ls /etc/php').split()[0]}-fpm.service"
-
-
-@contextmanager
-def loosened(host: Machine) -> Iterator[None]:
-    """A's pool without open_basedir and without a list of functions that are off."""
-    pool = host.check("ls /etc/php/*/fpm/pool.d/example.com.conf").strip()
-    fpm = fpm_of(host)
-    host.check(f"cp -p {pool} /root/pool")
-    try:
-        host.check(f"sed -i '/open_basedir\\]\\|disable_functions\\]/d' {pool}; systemctl reload {fpm}; sleep 1")
-        yield
-    finally:
-        host.check(f"cp -p /root/pool {pool}; rm /root/pool; systemctl reload {fpm}; sleep 1")
-
-
-@one_release
-@pytest.mark.fault("F-65")
-def test_f65_the_wall_is_the_user_and_not_open_basedir(
-    host: Machine, corner: Corner, treasures: Corner, stranger: Stranger, seen: Seen
-) -> None:
-    corner.put("open.php", "<?php echo strlen(file_get_contents('/etc/passwd')), ' ', shell_exec('echo ran');")
-    with loosened(host), working(treasures) as worker, working(corner) as own:
-        assert "ran" in body(corner.ask("open.php"))
-        attack = Attack(corner, Probes(treasures, worker, own, host.check("ls /etc/php").split()[0]))
-
-        assert [] == attack.by_php(stranger)
-        assert [] == attack.by_php_s_shell(stranger)
-        seen("the same without open_basedir, with all functions, and from a shell that PHP starts")
-    assert "ran" not in body(corner.ask("open.php"))
-
-
-@both_releases
-@pytest.mark.fault("F-65")
-def test_f65_a_site_s_password_opens_its_own_sessions_alone(host: Machine, corner: Corner, theirs: Corner) -> None:
-    theirs.put("count.php", COUNT)
-    session = body(theirs.ask("count.php")).split()[0]
-    corner.put(
-        "rob.php",
-        f"""<?php header('Cache-Control: no-store');
-        parse_str(explode('?', ini_get('session.save_path'))[1], $my);
-        $redis = new Redis(); $redis->connect('/run/redis/gatehouse.sock');
-        $redis->auth([$my['auth']['user'], $my['auth']['pass']]);
-        $redis->setex('{A}:mine', 60, 'x');
-        $said = ['mine' => $redis->get('{A}:mine')];
-        foreach ([['GET', '{B}:{session}'], ['SETEX', '{B}:x', '60', 'y'], ['DEL', '{B}:{session}'], ['KEYS', '*'],
-            ['SCAN', '0'], ['RANDOMKEY'], ['CONFIG', 'GET', '*'], ['ACL', 'LIST'], ['EVAL', 'return 1', '0'],
-            ['FLUSHALL'], ['MONITOR'], ['INFO'], ['CLIENT', 'LIST'], ['DEBUG', 'SLEEP', '0'], ['SHUTDOWN'],
-            ['SELECT', '1'], ['MODULE', 'LIST'], ['SAVE'], ['REPLICAOF', 'NO', 'ONE']] as $words) {{
-            $redis->clearLastError();
-            try {{ $answer = $redis->rawCommand(...$words); }} catch (RedisException $e) {{ $answer = false; }}
-            if ($answer !== false) $said[$words[0]] = $answer;
-        }}
-        echo json_encode($said);""",
-    )
-
-    assert {"mine": "x"} == json.loads(body(corner.ask("rob.php")))
-    assert session == body(theirs.ask("count.php", f"Cookie: PHPSESSID={session}")).split()[0]
 
 
 @both_releases

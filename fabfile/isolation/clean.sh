@@ -1,0 +1,18 @@
+# CLEAN MARK [OWNER:TREE...]: whatever a proof may have left, of this one or of one that the power cut ended.
+mark=$1
+shift
+for one do
+    owner=${one%%:*} tree=${one#*:}
+    getent passwd "$owner" > /dev/null || continue
+    # In its own rooms nobody acts but the site's user.
+    setpriv --reuid "$owner" --regid "$owner" --init-groups sh -c '
+        cd "$1" && rm -rf -- public_html/_/"$2"* shared/"$2"* tmp/"$2"* mail/"$2"*' clean "$tree" "$mark" || :
+    [ "$(crontab -u "$owner" -l 2> /dev/null)" != "# $mark" ] || crontab -u "$owner" -r
+done
+for pool in /etc/php/*/fpm/pool.d/"$mark".conf; do
+    [ -e "$pool" ] || continue
+    php=${pool#/etc/php/}
+    rm -f -- "$pool"
+    systemctl reload "php${php%%/*}-fpm.service"
+done
+rm -rf -- /run/"$mark"

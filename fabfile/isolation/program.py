@@ -1,0 +1,167 @@
+"""The proof as one shell program: what is planted, what is tried in which guise, by whom."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ..model import Site
+from .apache import WHO, Trick, tricks
+from .probes import Pair, Probe, probes, script, shell
+
+HERE = Path(__file__).parent
+MARK = "gatehouse-proof"
+"""What all that a proof leaves in a tree is called."""
+
+END = "GATEHOUSE_END_OF_FILE"
+
+SHELL, IN_PHP, OPEN_PHP, PHP_S_SHELL, APACHE = "shell", "PHP", "PHP, no open_basedir", "shell in PHP", "Apache"
+WAYS = (SHELL, IN_PHP, OPEN_PHP, PHP_S_SHELL, APACHE)
+CONTROLS = ("site", "root", "site's PHP")
+
+WAIT = "<?php header('Cache-Control: no-store'); echo getmypid(); flush(); sleep(25);"
+SESSION = """<?php header('Cache-Control: no-store'); session_start();
+if (isset($_GET['end'])) session_destroy(); else { $_SESSION['canary'] = '@CANARY@'; echo 'session ', session_id(); }
+error_log('a line of a proof');
+"""
+RUN = "<?php echo shell_exec('sh ' . __DIR__ . '/attack.sh 2>&1');"
+
+
+def text_of(name: str) -> str:
+    """A piece of shell of this package."""
+    return (HERE / name).read_text()
+
+
+def program(pairs: Iterable[Pair]) -> str:
+    """All of it."""
+    pairs = tuple(pairs)
+    parts = [text_of("words.sh"), f"room=/run/{MARK}\n", _pools(pairs)]
+    parts += [_pair(number, pair) for number, pair in enumerate(pairs)]
+    return "".join([*parts, "printf 'end\\n'\n"])
+
+
+def _pools(pairs: tuple[Pair, ...]) -> str:
+    """Each attacker's pool once more, without PHP's own walls: one reload for all."""
+    with_php = [(number, pair) for number, pair in enumerate(pairs) if pair.attacker.php]
+    if not with_php:
+        return ""
+    php = with_php[0][1].php
+    place = f"/etc/php/{php}/fpm/pool.d"
+    lines = [f"pool {number} {place}/{pair.attacker}.conf" for number, pair in with_php]
+    sockets = " && ".join(f"[ -S /run/php/{MARK}-{number}.sock ]" for number, _ in with_php)
+    return (
+        f"umask 077; {{ {'; '.join(lines)}; }} > $room/pools && mv $room/pools {place}/{MARK}.conf; umask 022\n"
+        f"php-fpm{php} -t > $room/judged 2>&1 || {{ cat $room/judged; exit 1; }}\n"
+        f"systemctl reload php{php}-fpm.service || exit 1\n"
+        f"for tried in $(seq 50); do {sockets} && break; sleep 0.2; done\n"
+    )
+
+
+def _pair(number: int, pair: Pair) -> str:
+    a, b = pair.attacker, pair.victim
+    wanted, tried = probes(pair), tricks(pair)
+    lines = [_as(b.owner, _plant(pair)), _as(a.owner, _drop(pair, tried))]
+    lines.append(f"crontab -u {b.owner} -l > /dev/null 2>&1 || echo '# {MARK}' | crontab -u {b.owner} -\n")
+    lines.append("session= worker= own=\n")
+    lines += [_busy(pair.victim, pair.mark, "worker"), _busy(pair.attacker, pair.mark, "own")]
+    if b.php:
+        lines.append(f"session=$(fetch {b} /{pair.mark}/session.php | sed -n 's/^session //p')\n")
+        lines.append(f"fetch {b} /{pair.mark}/secret.php > /dev/null\n")
+    by = {may: tuple(one for one in wanted if one.may == may) for may in ("site", "root")}
+    lines.append(_run(number, "site", f"as {b.owner} sh", shell(by["site"])))
+    lines.append(_run(number, "root", "sh", shell(by["root"])))
+    lines.append(_run(number, SHELL, f"as {a.owner} sh", shell(wanted)))
+    if b.php:
+        own = tuple(one for one in wanted if one.may == "php")
+        lines.append(_filled(b.owner, f"{pair.place}/probes.php", script(own, pair)))
+        lines.append(f"fetch {b} /{pair.mark}/probes.php | body | told {number} {shlex.quote(CONTROLS[2])}\n")
+    if a.php:
+        for file, text in (("probes.php", script(wanted, pair)), ("attack.sh", shell(wanted)), ("run.php", RUN)):
+            lines.append(_filled(a.owner, f"{pair.own}/{file}", text))
+        socket = f"/run/php/{MARK}-{number}.sock"
+        lines.append(f"fetch {a} /{pair.mark}/probes.php | body | told {number} {shlex.quote(IN_PHP)}\n")
+        lines.append(f"fcgi {socket} {pair.own}/probes.php | body | told {number} {shlex.quote(OPEN_PHP)}\n")
+        lines.append(f"fcgi {socket} {pair.own}/run.php | body | told {number} {shlex.quote(PHP_S_SHELL)}\n")
+    for index, one in enumerate(tried):
+        if not one.php or a.php:
+            words = (f"{one.kind}: {one.name}", one.betrays, str(a), f"/{pair.mark}/{index}/{one.asked}", *one.headers)
+            lines.append(f"trick {number} {APACHE} {shlex.join(words)}\n")
+    words = ("end", pair.canary, str(b), f"/{pair.mark}/page.txt")
+    lines.append(f"trick {number} {shlex.quote('site, by Apache')} {shlex.join(words)}\n")
+    if a.php:
+        words = ("php", f"runs as {a.owner}", str(a), f"/{pair.mark}/who.php")
+        lines.append(f"trick {number} {shlex.quote('site, by Apache')} {shlex.join(words)}\n")
+    if b.php:
+        lines.append(f'fetch {b} "/{pair.mark}/session.php?end" "Cookie: PHPSESSID=$session" > /dev/null\n')
+    lines.append(f'as {b.owner} kill -QUIT "$worker"; as {a.owner} kill -QUIT "$own"\n')
+    return "".join(lines)
+
+
+def _as(owner: str, text: str) -> str:
+    return f"as {owner} sh -s << '{END}S'\n{text}{END}S\n"
+
+
+FILL = 'sed "s/@WORKER@/$worker/g; s/@OWN@/$own/g; s/@SESSION@/$session/g"'
+
+
+def _filled(owner: str, path: str, text: str) -> str:
+    """A file of that user's, with what is known only once the sites' programs run."""
+    return f"{FILL} << '{END}' | as {owner} sh -c 'cat > {path}'\n{text}\n{END}\n"
+
+
+def _run(number: int, way: str, who: str, text: str) -> str:
+    return f"{FILL} << '{END}' | {who} | told {number} {shlex.quote(way)}\n{text}{END}\n"
+
+
+def _busy(site: Site, mark: str, variable: str) -> str:
+    """A process of the site that lasts: a worker of its PHP in the middle of a request; without PHP any of its user."""
+    if not site.php:
+        return f"as {site.owner} sleep 60 & {variable}=$!\n"
+    return (
+        f"fetch {site} /{mark}/wait.php > /dev/null &\n"
+        "for tried in $(seq 30); do\n"
+        f"    {variable}=$(pgrep --newest --euid {site.owner} php-fpm) && break\n"
+        "    sleep 0.1\ndone\n"
+    )
+
+
+def _file(path: str, text: str) -> str:
+    return f"cat > {shlex.quote(path)} << '{END}'\n{text}\n{END}\n"
+
+
+def _plant(pair: Pair) -> str:
+    """As the victim: the canary in each of its rooms, as open as it can make it; only the walls around are left."""
+    root, place, canary = pair.victim.root, pair.place, pair.canary
+    files = {
+        f"{place}/secret.php": f"<?php header('Cache-Control: no-store'); echo '{canary}';",
+        f"{place}/page.txt": canary,
+        f"{place}/wait.php": WAIT,
+        f"{place}/session.php": SESSION.replace("@CANARY@", canary),
+        f"{root}/shared/{pair.mark}": canary,
+        f"{root}/tmp/{pair.mark}": canary,
+        f"{root}/mail/{pair.mark}": canary,
+    }
+    # The cache of compiled scripts takes none that is younger than two seconds.
+    return (
+        f"mkdir -p {place}\n"
+        + "".join(_file(path, text) for path, text in files.items())
+        + f"chmod -R a+rwX {' '.join(shlex.quote(path) for path in files)} {place}; touch -d -1hour {place}/*\n"
+    )
+
+
+def _drop(pair: Pair, tried: Iterable[Trick]) -> str:
+    """As the attacker: its programs, and for each trick a directory."""
+    lines = [f"mkdir -p {pair.own}\n", _file(f"{pair.own}/wait.php", WAIT), _file(f"{pair.own}/who.php", WHO)]
+    for index, one in enumerate(tried):
+        place = f"{pair.own}/{index}"
+        lines.append(f"mkdir -p {place}\n")
+        lines += [_file(f"{place}/{name}", text) for name, text in one.files.items()]
+        lines += [f"ln -s {shlex.quote(to)} {place}/{name}\n" for name, to in one.links.items()]
+        lines.append(f"chmod +x {place}/*.cgi 2> /dev/null\n" if "x.cgi" in one.files else "")
+    return "".join(lines)
+
+
+def keys(pair: Pair) -> Mapping[str, Probe | Trick]:
+    """What a program may speak of, by the words in which it does."""
+    return {f"{one.kind}: {one.name}": one for one in (*probes(pair), *tricks(pair))}
