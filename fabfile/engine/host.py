@@ -17,6 +17,7 @@ from fabric import Connection
 from ..model import Refusal, find_fleet
 from . import access, changes, render, script
 from .errand import Errand
+from .facts import quoted
 from .problems import NoHost, Problem, StepFailed
 from .remote import Login, Visit, identity, login, ssh_port
 
@@ -215,7 +216,7 @@ class Host(Errand):
         box.keep("piece", script_text.encode())
         box.add("memory")
         box.add("op", label)
-        box.lines.append(f"( set -- {script.quoted(args)}; . ./piece )")
+        box.lines.append(f"( set -- {quoted(args)}; . ./piece )")
         return [record[6:] for record in self._send(box).records if record.startswith("found\t")]
 
     def access(self, label: str, apply: str, revert: str, *args: str, seconds: int = 60) -> None:

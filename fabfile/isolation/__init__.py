@@ -149,7 +149,7 @@ def judged(pairs: Sequence[Pair], said: Iterable[str]) -> list[Try]:
 
 def _of_way(answers: dict[tuple[int, str, str], tuple[bool, str]], number: int, pair: Pair, way: str) -> list[Try]:
     """One pair, one guise; a guise in which nothing at all was said was not tried."""
-    names = [str(pair.attacker), str(pair.victim)]
+    names = str(pair.attacker), str(pair.victim)
     tries = []
     for key, one in keys(pair).items():
         if (number, way, key) not in answers:

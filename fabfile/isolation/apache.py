@@ -58,9 +58,8 @@ def tricks(pair: Pair) -> tuple[Trick, ...]:
               {".htaccess": "Options +Includes\nAddOutputFilter INCLUDES .shtml\n",
                "x.shtml": '<!--#exec cmd="echo runs as $(id -un)" -->'}),
     )  # fmt: skip
-    if not pair.victim.php:
-        through = ()
-    else:
+    through: tuple[Trick, ...] = ()
+    if pair.victim.php:
         through = (
             Trick("sockets", "its PHP, by SetHandler", "who.php", theirs,
                   {".htaccess": f'SetHandler "proxy:{socket}"\n', "who.php": WHO}),

@@ -164,4 +164,5 @@ def _drop(pair: Pair, tried: Iterable[Trick]) -> str:
 
 def keys(pair: Pair) -> Mapping[str, Probe | Trick]:
     """What a program may speak of, by the words in which it does."""
-    return {f"{one.kind}: {one.name}": one for one in (*probes(pair), *tricks(pair))}
+    every: tuple[Probe | Trick, ...] = (*probes(pair), *tricks(pair))
+    return {f"{one.kind}: {one.name}": one for one in every}

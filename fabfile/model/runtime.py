@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
@@ -182,10 +181,7 @@ class Zone:
 
     @property
     def port(self) -> int | None:
-        """The port of 127.0.0.1 where it listens, None for its socket; Tomcat has one in any case, by its name."""
-        if self.runtime == "ajp" and self.listen is None:
-            digest = hashlib.sha256(f"{self.owner}/{self.name}".encode()).digest()
-            return PORTS[int.from_bytes(digest[:8]) % len(PORTS)]
+        """The port where the program listens, on a loopback of its own behind its socket; None: it needs none."""
         return self.listen
 
     @property

@@ -2,15 +2,21 @@
 # wants owner, php, domain, page, expect, patience, door, tree and id; NAMES are patterns for Varnish.
 workers() { [ -z "$php" ] || pgrep -P "$(systemctl show -p MainPID --value "php$php-fpm")" -u "$owner" || :; }
 
+# programs: the site's own, each a unit with two instances of which one serves (fabfile/runtime).
+programs() {
+    systemctl list-units --all --plain --no-legend "gatehouse-$owner:*@*.service" | sed -n 's/^\([^ ]*\)@.*/\1/p' | sort -u
+}
+
 # tell: each worker of this pool ends after the request that it is at; PHP-FPM makes others.  What Varnish keeps of
 # this site is kept no more.
 tell() {
     for pid in $(workers); do as_owner sh -c 'kill -QUIT "$1"' tell "$pid" || :; old="$old $pid"; done
+    for unit in $(programs); do gatehouse-turn over "$unit" || deaf=$unit; done
     forget_pages "$@"
 }
 forget_pages() {
     systemctl -q is-active varnish || return 0
-    for names do varnishadm -t 5 ban obj.http.X-Host '~' "^($names)\$" || deaf=yes; done
+    for names do varnishadm -t 5 ban obj.http.X-Host '~' "^($names)\$" || deaf=varnishadm; done
 }
 
 # settle: answers that were begun by the former release may have come to Varnish after it forgot.
@@ -62,7 +68,7 @@ proved() { [ "$status" = "$expect" ] && [ -z "$deaf" ]; }
 # explain: which layer said what; `what` is then the sentence to end with.
 explain() {
     sleep 0.5
-    [ -z "$deaf" ] || told Varnish varnishadm 'it did not hear that its pages of this site are old'
+    [ -z "$deaf" ] || told "$deaf" "$(date +%T)" 'it did not hear that there is a new release'
     [ -s "$box/answer" ] || told connection 'nothing came' "$(tail -n 3 "$box/tls" | sed 's/[[:cntrl:]]/ /g')"
     told HAProxy journal "$(journalctl -q -u haproxy.service --since "@$began" -o cat | grep -F "gatehouse=$id" | tail -n 2)"
     told Apache "$errors" "$(since "$errors" "$errors_at")"

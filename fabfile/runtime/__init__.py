@@ -9,8 +9,9 @@ from __future__ import annotations
 from .cgi import programs
 from .fcgid import fcgid, former
 from .itk import itk
+from .units import ended, units
 
-STEPS = (fcgid, programs, itk)
-STEPS_AFTER = (former,)
+STEPS = (fcgid, programs, itk, units)
+STEPS_AFTER = (former, ended)
 
-__all__ = ["STEPS", "STEPS_AFTER", "fcgid", "former", "itk", "programs"]
+__all__ = ["STEPS", "STEPS_AFTER", "ended", "fcgid", "former", "itk", "programs", "units"]

@@ -35,7 +35,7 @@ READING: dict[str, tuple[str, ...]] = {
 DOING = {
     *("bootstrap", "check", "renew", "undo", "lock.break"),
     *("cert.renew", "varnish.purge", "fail2ban.unban", "logs.report"),
-    *("site.apply", "site.deploy", "site.rollback"),
+    *("site.apply", "site.deploy", "site.rollback", "site.prove-isolation"),
     *("balancer.drill", "db.create", "db.dump", "db.restore", "db.drill"),
     *("waf.test", "waf.report"),
 }

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import pytest
 
+from fabfile.isolation.program import WAYS
+
 from ..corner import A_ROOT, B_ROOT, COUNT, A, B, Corner, as_user, body, status
-from ..machine import Machine, Stranger
-from .probes import Probes
+from ..lab import Lab
+from ..machine import CHECKOUT, Machine, Stranger
 
 Seen = Callable[[str], None]
 both_releases = pytest.mark.parametrize("host", ["vps", pytest.param("vps12", marks=pytest.mark.demand)], indirect=True)
@@ -52,28 +56,89 @@ def test_f65_a_site_gets_at_nothing_of_another_s_in_any_guise(host: Machine, see
 
 
 LEFT = (
-    "find /var/www /etc /run /tmp -name '*gatehouse-proof*' ! -path '*/log/*'; crontab -u kiosk-co-test -l 2> /dev/null; "
+    "find /var/www /etc /run /tmp -name '*gatehouse-proof*' ! -path '*/log/*'; crontab -u kiosk-co-test -l; "
     "systemctl list-units --all --plain --no-legend '*proof*'; cat /etc/php/*/fpm/pool.d/*.conf | sha256sum; true"
 )
 
+APACHE = "/etc/apache2/conf-available/gatehouse.conf"
+CACHE = "/etc/php/*/fpm/conf.d/99-gatehouse.ini"
+# How the host is made weaker, how that is taken back, and all that is reached then.
 WEAKER = {
-    f"chmod o+rx {B_ROOT} {B_ROOT}/log": ("logs: the names of its logs", "files: its tree", "files: its pages"),
-    f"chmod 0711 {B_ROOT} && chmod 0755 {B_ROOT}/tmp": ("tmp: its temporary files",),
-    f"usermod --append --groups {B} {A}": ("files: its code", "logs: its access log", "files: its tree"),
-    "chmod 0666 /run/haproxy/admin.sock": ("sockets: HAProxy's console",),
-    f"chmod 0666 /run/php/{B}.sock": ("sockets: its PHP",),
-    "chmod 0644 /etc/shadow": ("the server: passwords",),
-    "rm -f /etc/cron.allow": ("cron and at: jobs of its own, outside of its runtime",),
-    "sed -i 's/^\\(opcache.restrict_api\\).*/\\1 =/' /etc/php/*/fpm/conf.d/99-gatehouse.ini": ("opcache: what is in the cache",),
-    "sed -i 's/ +get / +get +keys +config /' /etc/gatehouse/sessions/users.acl && systemctl restart redis-server": (
-        "sessions: all sessions, by KEYS",
+    "its tree is everybody's to see": (
+        f"chmod o+rx {B_ROOT}",
+        f"chmod o-rx {B_ROOT}",
+        {"files: its tree", "files: its names", "files: its code", "files: its pages", "files: a page of its"},
     ),
-    "sed -i 's/SymLinksIfOwnerMatch$/FollowSymLinks/' /etc/apache2/conf-available/gatehouse.conf && systemctl reload apache2": (
-        "symlinks: a link to its page",
+    "one file is": (
+        "chmod 0644 /etc/iptables/rules.v4; chmod 0755 /etc/iptables",
+        "chmod 0600 /etc/iptables/rules.v4",
+        {"the server: the firewall's rules"},
     ),
-    "sed -i 's/AllowOverride AuthConfig .*/AllowOverride All/' /etc/apache2/conf-available/gatehouse.conf && "
-    "systemctl reload apache2": ("sockets: its PHP, by SetHandler",),
-}
+    "its user is in the other's group": (
+        f"usermod --append --groups {B} {A}",
+        f"gpasswd --delete {A} {B}",
+        {"files: its tree", "files: its names", "files: its code", "files: its pages", "files: a page of its",
+         "logs: its access log", "logs: its error log", "logs: the names of its logs"},
+    ),
+    "a socket is everybody's": (
+        "chmod 0666 /run/haproxy/admin.sock",
+        "chmod 0660 /run/haproxy/admin.sock",
+        {"sockets: HAProxy's console"},
+    ),
+    "the cache of scripts is": (
+        f"sed -i 's,^opcache.restrict_api.*,,' {CACHE}; systemctl restart php*-fpm",
+        f"echo 'opcache.restrict_api = /nonexistent' >> {CACHE}; systemctl restart php*-fpm",
+        {"opcache: what is in the cache", "opcache: to throw its code out"},
+    ),
+    "sites make cron jobs": (
+        "mv /etc/cron.deny /root/", "mv /root/cron.deny /etc/", {"cron and at: jobs of its own, outside of its runtime"}
+    ),
+    "the store knows no users": (
+        "sed -i 's/ +get / +get +keys /' /etc/gatehouse/sessions/users.acl; systemctl restart redis-server",
+        "sed -i 's/ +keys / /' /etc/gatehouse/sessions/users.acl; systemctl restart redis-server",
+        {"sessions: all sessions, by KEYS"},
+    ),
+    "Apache follows links": (
+        f"sed -i 's/Options SymLinksIfOwnerMatch/Options FollowSymLinks/' {APACHE}; systemctl reload apache2",
+        f"sed -i 's/Options FollowSymLinks$/Options SymLinksIfOwnerMatch/' {APACHE}; systemctl reload apache2",
+        {"symlinks: a link to its page", "symlinks: a link to its tree", "symlinks: a link to the server's files"},
+    ),
+    "PHP takes settings": (
+        "sed -i '/!PHP_VALUE/d; /!PHP_ADMIN_VALUE/d' /etc/apache2/conf-available/vhost.conf; systemctl reload apache2",
+        "git -C /etc checkout -q -- apache2/conf-available/vhost.conf; systemctl reload apache2",
+        {"ini overrides: open_basedir, by SetEnv PHP_ADMIN_VALUE"},
+    ),
+}  # fmt: skip
+
+
+@one_release
+@pytest.mark.demand
+@pytest.mark.fault("F-65")
+@pytest.mark.parametrize("what", WEAKER)
+def test_f65_the_proof_fails_where_the_wall_is_weak(host: Machine, what: str) -> None:
+    """Each way to weaken a host on purpose is told, by its own names, and by no other."""
+    weaken, back, reached = WEAKER[what]
+    host.check(weaken)
+    try:
+        came = proved(host)
+    finally:
+        host.check(back)
+    assert {"1"} == came["code"]
+    assert reached == came["reached"]
+
+
+@one_release
+@pytest.mark.fault("F-65")
+def test_f65_what_the_proof_planted_goes_when_it_is_killed(host: Machine, lab: Lab) -> None:
+    """The operator's program is killed in its middle, and the host takes all back by itself."""
+    words = ["-S", str(lab.directory / "ssh_config"), "-H", host.name, "site.prove-isolation", "kiosk.co.test"]
+    running = subprocess.Popen([str(Path(sys.executable).parent / "fab"), *words], cwd=CHECKOUT, stdout=-3, stderr=-3)
+    until(lambda: host.exec("ls /run/php/gatehouse-proof-0.sock").rc == 0)
+    running.kill()
+    running.wait()
+    until(lambda: "proof" not in host.check(LEFT), seconds=90)
+
+
 def fpm_of(host: Machine) -> str:
     """The unit of PHP-FPM."""
     return f"php{host.check('ls /etc/php').split()[0]}-fpm.service"
@@ -261,6 +326,19 @@ def test_f71_a_socket_is_never_open_to_others_not_for_a_moment(host: Machine, se
 
 EVERYBODY_S = r"/dev/(null|zero|full|u?random|tty|ptmx|pts/ptmx|shm|mqueue)|(/var)?/tmp|/tmp/\.\w+-unix|/run/lock"
 SERVICES = r"/run/(dbus|systemd|ssh-unix-local)/\S*|/run/redis/gatehouse\.sock|/var/lib/php/sessions"
+
+
+@contextmanager
+def loosened(host: Machine) -> Iterator[None]:
+    """A's pool without open_basedir and without a list of functions that are off."""
+    pool = host.check("ls /etc/php/*/fpm/pool.d/example.com.conf").strip()
+    fpm = fpm_of(host)
+    host.check(f"cp -p {pool} /root/pool")
+    try:
+        host.check(f"sed -i '/open_basedir\\]\\|disable_functions\\]/d' {pool}; systemctl reload {fpm}; sleep 1")
+        yield
+    finally:
+        host.check(f"cp -p /root/pool {pool}; rm /root/pool; systemctl reload {fpm}; sleep 1")
 
 
 @one_release

@@ -1,0 +1,119 @@
+"""Sites' own programs on a lab host: servers, SCGI and Tomcat under the site's user; T4's "Multiple web servers"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .corner import A, as_user
+from .lab import Lab
+from .machine import Machine, Stranger
+from .shop import DOMAIN, OWNER, ROOT, Shop, opened, visiting
+
+Seen = Callable[[str], None]
+
+# One program that speaks HTTP or SCGI at $LISTEN, and runs whatever lies in apps/ for each request.
+SERVE = r"""
+import os, pathlib, socketserver, subprocess, sys, time
+HERE = pathlib.Path(__file__).parent
+VERSION = (HERE / "version.txt").read_text()
+
+def page(path):
+    name = path.partition("?")[0].rsplit("/", 1)[-1]
+    if name == "version": time.sleep(0.3); return VERSION
+    program = HERE / "apps" / f"{name}.sh"
+    return subprocess.run(["sh", program], capture_output=True, text=True).stdout if program.exists() else None
+
+def answer(path):
+    text = page(path)
+    status = "200 OK" if text is not None else "404 Not Found"
+    head = f"Content-Type: text/plain\r\nCache-Control: no-store\r\nContent-Length: {len(text or '')}\r\n\r\n"
+    return status, head + (text or "")
+
+class Http(socketserver.StreamRequestHandler):
+    def handle(self):
+        line = self.rfile.readline().decode()
+        while self.rfile.readline().strip(): pass
+        if line:
+            status, rest = answer(line.split()[1])
+            self.wfile.write(f"HTTP/1.1 {status}\r\nConnection: close\r\n{rest}".encode())
+
+class Scgi(socketserver.StreamRequestHandler):
+    def handle(self):
+        size = b""
+        while (one := self.rfile.read(1)) not in (b":", b""): size += one
+        if size:
+            words = self.rfile.read(int(size)).decode().split("\0")
+            status, rest = answer(dict(zip(words[::2], words[1::2]))["REQUEST_URI"])
+            self.wfile.write(f"Status: {status}\r\n{rest}".encode())
+
+class Unix(socketserver.ThreadingMixIn, socketserver.UnixStreamServer): daemon_threads = True
+class Port(socketserver.ThreadingMixIn, socketserver.TCPServer): daemon_threads = allow_reuse_address = True
+handler = {"http": Http, "scgi": Scgi}[sys.argv[1]]
+server = Port(("127.0.0.1", int(os.environ["PORT"])), handler) if "PORT" in os.environ else Unix(os.environ["LISTEN"], handler)
+server.serve_forever()
+"""  # noqa: E501
+PROGRAMS = {
+    "serve_py": SERVE,
+    "apps__id_sh": "id -un",
+    "apps__code_sh": "touch version.txt 2> /dev/null && echo writes; touch cache/x $TMPDIR/x && echo writes its own",
+    "cache__keep_txt": "x",
+}
+OWN = """
+runtime: server
+command: exec python3 serve.py http
+writable: [cache]
+mounts:
+  /wiki: {runtime: scgi, command: exec python3 serve.py scgi}
+  /blog: {runtime: server, command: exec python3 serve.py http, listen: 10090}
+"""
+
+
+@pytest.fixture
+def shop(lab: Lab, vps: Machine, stranger: Stranger, tmp_path: Path) -> Iterator[Shop]:
+    with opened(lab, vps, stranger, tmp_path) as shop:
+        yield shop
+
+
+def test_a_site_s_own_programs_run_as_its_user_and_change_places_without_a_lost_request(shop: Shop, seen: Seen) -> None:
+    assert 0 == shop.deploy("one", **PROGRAMS, apps__version_php="x").returncode
+    with visiting(shop.stranger, shop.host, f"{DOMAIN}/version.txt", "example.com/") as visits:
+        shop.says(OWN + "deploy: {smoke: /version}\n")
+        shop.done("site.apply", DOMAIN)
+    assert [] == [each for each in visits.failed() if "404" not in each]  # its own server shows no version.txt
+
+    for place in ("", "/wiki", "/blog"):
+        assert f"200 {OWNER}\n" == shop.get(f"{place}/id"), place
+        as_user(shop.host, OWNER, f"echo echo dropped > {ROOT}/public_html/_app/apps/new.sh")
+        assert "200 dropped\n" == shop.get(f"{place}/new"), "a new program answers with no reload"
+        assert "200 writes its own\n" == shop.get(f"{place}/code")
+        as_user(shop.host, OWNER, f"rm {ROOT}/public_html/_app/apps/new.sh")
+    sockets = shop.host.check(f"find /run/gatehouse/{OWNER} -type s").split()
+    assert 3 == len(sockets)
+    knock = "perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Peer => shift) or die \"$!\\n\"'"
+    assert [1, 1, 1] == [as_user(shop.host, A, f"{knock} {path} 2>&1 | grep denied && exit 1").rc for path in sockets]
+    assert 0 != as_user(shop.host, A, "bash -c 'exec 3<> /dev/tcp/127.0.0.1/10090'").rc
+    slices = shop.host.check("systemctl show -p MemoryMax,TasksMax,CPUQuotaPerSecUSec gatehouse-shop:test.slice")
+    assert {"MemoryMax=536870912", "TasksMax=128", "CPUQuotaPerSecUSec=1s"} == {*slices.split()}
+
+    pages = [f"{DOMAIN}{place}/version" for place in ("", "/wiki", "/blog")]
+    with visiting(shop.stranger, shop.host, *pages) as visits:
+        told = shop.deploy("two", **PROGRAMS)
+        assert 0 == told.returncode, told.stdout + told.stderr
+    assert [] == visits.failed()
+    assert {"200 one", "200 two"} == {said for *_, said in visits.seen}
+    assert [[], [], []] == [visits.stale(page, "one", "two") for page in pages]
+    broken = shop.deploy("three", **PROGRAMS | {"serve_py": "exit(1)"})
+    assert 1 == broken.returncode
+    assert "200 two" == shop.get("/version"), "what does not start does not serve"
+    kept = shop.done("site.apply", DOMAIN)
+    assert not re.search(r"changed  runtime", kept), kept
+
+    shop.says()
+    shop.done("site.apply", DOMAIN)
+    assert "" == shop.host.check("systemctl list-units --all --plain --no-legend 'gatehouse-shop-test:*'")
+    assert "200 two" == shop.get("/version.php")
+    seen(f"{len(visits.seen)} requests during a deploy, none lost; programs are {OWNER} in three ways")
