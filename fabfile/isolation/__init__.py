@@ -124,7 +124,7 @@ def _tried(host: Host, pairs: Sequence[Pair]) -> list[Try]:
         return []
     sites = {site.owner: site.root for pair in pairs for site in (pair.attacker, pair.victim)}
     said = host.hear(
-        f"try to break out of {len({pair.attacker for pair in pairs})} sites",
+        f"try to break out of {len({pair.attacker.owner for pair in pairs})} sites",
         text_of("begin.sh"),
         *(MARK, *(f"{owner}:{root}" for owner, root in sites.items())),
         files={"proof": program(pairs), "clean.sh": text_of("clean.sh")},

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..model import Site
-from .apache import WHO, Trick, tricks
 from .probes import Pair, Probe, probes, script, shell
+from .tricks import WHO, Trick, tricks
 
 HERE = Path(__file__).parent
 MARK = "gatehouse-proof"

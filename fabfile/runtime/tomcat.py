@@ -56,11 +56,13 @@ def instance(host: Host, site: Site, zone: Zone) -> tuple[tuple[str, ...], str, 
     line += f" retry=0 disablereuse=on timeout={site.seconds + 5} max={min(site.limits.tasks, 16)} acquire=500\n"
     filled(host, f"{secret}.conf", line, secret, owner="root", mode=0o600)
     apps = zone.webapps or "webapps"
-    command = "\n".join(
-        (
-            f'apps=$PWD; [ ! -d "{apps}" ] || apps=$PWD/{apps}',
-            f'base=$TMPDIR/tomcat-{zone.name}-$INSTANCE; mkdir -p "$base/work" && chmod 0700 "$base" || exit 1',
-            JAVA.format(heap=site.limits.memory_mb * 2 // 5, home=HOME, place=place),
+    command = render.Block(
+        "\n".join(
+            (
+                f'apps=$PWD; [ ! -d "{apps}" ] || apps=$PWD/{apps}',
+                f'base=$TMPDIR/tomcat-{zone.name}-$INSTANCE; mkdir -p "$base/work" && chmod 0700 "$base" || exit 1',
+                JAVA.format(heap=site.limits.memory_mb * 2 // 5, home=HOME, place=place),
+            )
         )
     )
     return (), command, (*files, server, secret)

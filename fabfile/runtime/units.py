@@ -50,9 +50,9 @@ def units(c):
         return
     host.template(TURN, mode=0o755)
     host.directory(PROGRAMS)
-    for site in dict.fromkeys(site for site, _ in wanted):
-        slices.slice_of(host, site)
     for site, zone in wanted:
+        if zone == own(site)[0]:
+            slices.slice_of(host, site)
         _unit(host, site, zone)
 
 

@@ -1,0 +1,101 @@
+"""site.prove-isolation: who attacks whom, and what the host's lines mean."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from fabfile import isolation
+from fabfile.engine import Guarded
+from fabfile.isolation.probes import FORMS, Pair, probes, shell
+from fabfile.isolation.program import APACHE, SHELL, WAYS, keys, program
+from fabfile.model import Refusal
+
+from .recording import Recorded, a_file
+from .recording import site as a_site
+
+A, B, C = a_site(), a_site("kiosk.co.test", database=True), a_site("static.test", php=False)
+PAIR = Pair(A, B, "gatehouse-proof", "8.4", "canary-0123")
+
+
+def lines(got: dict[tuple[str, str], str] | None = None) -> list[str]:
+    """A proof in which the other site is denied all that who may gets; but for what is said otherwise."""
+    found = []
+    for key, one in keys(PAIR).items():
+        found += [f"0\t{way}\t{key}\t{(got or {}).get((way, key), 'no')}\tPermission denied" for way in WAYS]
+        if getattr(one, "may", ""):
+            found.append(f"0\t{'root' if one.may == 'root' else 'site'}\t{key}\tgot\t")  # type: ignore[union-attr]
+    found += [f"0\t{way}\tend\tno\texample-com" for way in WAYS]
+    return [*found, "0\tsite, by Apache\tend\tgot\tHTTP/1.1 200 OK", "end"]
+
+
+def test_every_try_is_called_otherwise_and_can_be_made() -> None:
+    names = [f"{one.kind}: {one.name}" for one in probes(PAIR)]
+
+    assert len(names) == len(set(names))
+    assert {one.how for one in probes(PAIR)} == {*FORMS, "php"}
+    assert len(keys(PAIR)) > 90
+
+
+@pytest.mark.skipif(not shutil.which("sh"), reason="no sh")
+def test_the_program_is_shell_and_quotes_what_it_is_told() -> None:
+    text = program([PAIR, Pair(C, A, "gatehouse-proof", "8.4", "canary-1")])
+
+    assert "" == subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True).stderr
+    assert "" == subprocess.run(["sh", "-n"], input=shell(probes(PAIR)), capture_output=True, text=True).stderr
+
+
+def test_a_proof_that_is_denied_everywhere_has_no_hole() -> None:
+    tries = isolation.judged([PAIR], lines())
+
+    assert {"denied"} == {one.result for one in tries}
+    assert {*WAYS} == {one.way for one in tries}
+
+
+def test_what_is_got_is_told_by_its_name() -> None:
+    tries = isolation.judged([PAIR], lines({(SHELL, "files: its code"): "got"}))
+
+    assert [("files", "its code", SHELL)] == [(one.kind, one.name, one.way) for one in tries if one.result == "reached"]
+
+
+def test_what_nobody_finds_is_no_denial() -> None:
+    said = [line.replace("\tgot\t", "\tno\t") if "\tmail: its mail\t" in line else line for line in lines()]
+
+    absent = {f"{one.kind}: {one.name}" for one in isolation.judged([PAIR], said) if one.result == "absent"}
+    assert {"mail: its mail"} == absent
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_guise_that_said_nothing_was_not_tried(way: str) -> None:
+    said = [line for line in lines() if f"\t{way}\t" not in line]
+
+    assert [(way, "untried")] == [(one.way, one.result) for one in isolation.judged([PAIR], said) if one.way == way]
+
+
+def test_apache_s_denials_count_only_where_the_page_itself_is_shown() -> None:
+    said = [line.replace("end\tgot", "end\tno") for line in lines()]
+
+    assert "untried" in {one.result for one in isolation.judged([PAIR], said) if one.way == APACHE}
+
+
+def test_each_site_is_attacked_once_and_attacks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Recorded(monkeypatch, A, B, C, files={f"/etc/apache2/vhost.d/{one}.conf": a_file() for one in (A, B, C)})
+    every = {str(one) for one in (A, B, C)}
+
+    pairs = isolation._pairs(host, "", "")
+
+    assert every == {str(pair.victim) for pair in pairs} == {str(pair.attacker) for pair in pairs}
+    assert [(C, B)] == [(pair.attacker, pair.victim) for pair in isolation._pairs(host, str(B), str(C))]
+    with pytest.raises(Refusal, match="say whom"):
+        isolation._pairs(host, "", str(C))
+    with pytest.raises(Refusal, match="one site"):
+        isolation._pairs(host, str(C), str(C))
+
+
+def test_one_site_alone_is_a_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Recorded(monkeypatch, A, files={f"/etc/apache2/vhost.d/{A}.conf": a_file()})
+
+    with pytest.raises(Guarded, match="there is none beside it"):
+        isolation._pairs(host, "", "")
