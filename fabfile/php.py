@@ -18,6 +18,9 @@ UNIT = "/etc/systemd/system/php{php}-fpm.service.d/gatehouse.conf"
 POOL_SECRETS = "/etc/gatehouse/secrets/php"
 """A file a site that its pool includes: where its sessions are (see cache)."""
 
+FORKS = 256
+"""Processes that a site's user may have beside its workers: room for what programs start, none for what forks on."""
+
 READY = """for pool in {fpm}/pool.d/*.conf; do
     socket=$(sed -n 's/^listen = //p' "$pool"); [ -z "$socket" ] || [ -S "$socket" ] || exit 1; done"""
 
@@ -61,7 +64,8 @@ def configure(c, opcache_mb=128):
     host.template(FPM + "/conf.d/99-gatehouse.ini", check=check, php=php, opcache_mb=int(opcache_mb))
     workers = max(8, host.facts.memory_mb * 3 // 4 // 64)
     host.template(FPM + "/pool.d/gatehouse.conf", check=check, php=php, workers=workers)
-    host.template(UNIT, php=php)
+    most = max((site.php.children for site in _served(host) if site.php), default=0)
+    host.template(UNIT, php=php, processes=most + FORKS)
 
 
 @task

@@ -51,7 +51,8 @@ def _no_jobs_of_their_own(host: Host) -> None:
     Root gives a site its jobs: crontab -u OWNER.
     """
     homes = {name for name, user in host.facts.users.items() if user.home.startswith("/var/www/")}
-    host.file(CRON_DENY, "".join(f"{name}\n" for name in sorted(homes | {site.owner for site in host.chosen})))
+    names = sorted(homes | {site.owner for site in host.chosen})
+    host.file(CRON_DENY, "".join(f"{name}\n" for name in ("# Managed by Gatehouse: the users of sites.", *names)))
 
 
 def _number(host: Host, site: Site) -> int | None:
