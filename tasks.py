@@ -28,6 +28,7 @@ TUTORIALS = {
     "T1": "The perfect webserver",
     "T2": "Secure web application architecture",
     "T3": "Apache web cluster",
+    "T4": "Apache web application security",
     "T5": "The web stack, a virtual machine a service",
 }
 

@@ -21,8 +21,7 @@ fetch() {
     shift 2
     { printf 'GET %s HTTP/1.0\r\nHost: %s\r\nX-Forwarded-Proto: https\r\n' "$path" "$domain"
       for header do printf '%s\r\n' "$header"; done
-      printf '\r\n'; } > "$room/request"
-    timeout 40 bash -c 'exec 4<> /dev/tcp/127.0.0.1/8080 && cat "$1" >&4 && cat <&4' fetch "$room/request" 2>&1
+      printf '\r\n'; } | timeout 40 bash -c 'exec 4<> /dev/tcp/127.0.0.1/8080 && cat >&4 && cat <&4' 2>&1
 }
 body() { sed '1,/^\r\{0,1\}$/d'; }
 

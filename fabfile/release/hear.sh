@@ -4,7 +4,9 @@ workers() { [ -z "$php" ] || pgrep -P "$(systemctl show -p MainPID --value "php$
 
 # programs: the site's own, each a unit with two instances of which one serves (fabfile/runtime).
 programs() {
-    systemctl list-units --all --plain --no-legend "gatehouse-$owner:*@*.service" | sed -n 's/^\([^ ]*\)@.*/\1/p' | sort -u
+    for unit in /etc/systemd/system/gatehouse-"$owner":*@.service; do
+        [ ! -e "$unit" ] || basename "$unit" @.service
+    done
 }
 
 # tell: each worker of this pool ends after the request that it is at; PHP-FPM makes others.  What Varnish keeps of

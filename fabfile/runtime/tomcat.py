@@ -52,7 +52,7 @@ def instance(host: Host, site: Site, zone: Zone) -> tuple[tuple[str, ...], str, 
     files = [host.template(f"{conf}/{file}", name=name, **values) for file in ("web.xml", "logging.properties")]
     server = f"{place}/conf/server.xml"
     filled(host, server, render.render(f"{conf}/server.xml", values), secret, owner=site.owner)
-    line = f'ProxyPass "unix:{zone.socket}|ajp://localhost{zone.path}" secret={MARK}'
+    line = f'ProxyPass "unix:{zone.socket}|ajp://{zone.owner}{zone.path}" secret={MARK}'
     line += f" retry=0 disablereuse=on timeout={site.seconds + 5} max={min(site.limits.tasks, 16)} acquire=500\n"
     filled(host, f"{secret}.conf", line, secret, owner="root", mode=0o600)
     apps = zone.webapps or "webapps"

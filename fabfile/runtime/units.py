@@ -15,9 +15,11 @@ TURN = "/usr/local/sbin/gatehouse-turn"
 PROGRAMS = "/etc/gatehouse/units"
 PLACE = slices.PLACE
 
+# OVER UNIT TREE: a site that nothing was deployed to has no program yet: its first deploy starts it.
 OVER = """
 systemctl daemon-reload
-gatehouse-turn over "$1" || fail "$1 did not come up: journalctl -u '$1@*'"
+grep -q 'until the first deploy' "$2/$(readlink "$2/public_html").from" || gatehouse-turn over "$1" ||
+    fail "$1 did not come up: journalctl -u '$1@*'"
 """
 ENDS = """
 for unit do
@@ -81,7 +83,7 @@ def _unit(host: Host, site: Site, zone: Zone) -> None:
     )
     if not runs:
         host.facts.loaded.pop(f"{name}.turn", None)
-    host.run(f"{name} serves", OVER, name, name=f"{name}.turn", on=taken)
+    host.run(f"{name} serves", OVER, name, site.root, name=f"{name}.turn", on=taken)
 
 
 @task

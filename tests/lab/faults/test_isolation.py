@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 
@@ -204,6 +204,7 @@ SIEGES = {
     "the processor": ("while (true) { md5('x'); }", 20, WORKERS, 5),
     "memory": ("$x = []; while (true) { $x[] = str_repeat('x', 1 << 20); }", 20, WORKERS, 5),
     "connections to the sessions": (HELD, 20, REDIS, 4100),
+    "processes": ("while (true) { @shell_exec('sleep 60 > /dev/null 2>&1 &'); }", 5, f"pgrep -c -u {A} sleep", 200),
 }
 
 
@@ -220,13 +221,15 @@ def test_f67_a_site_that_takes_all_it_can_leaves_enough_for_others(
     corner.put("take.php", f"<?php header('Cache-Control: no-store'); {code}")
     theirs.put("count.php", COUNT)
     url = f"https://kiosk.co.test/{theirs.name}/count.php"
-    quiet = median(visits(stranger, url))
+    quiet = visits(stranger, url)
 
-    with besieged(corner.host, stranger, f"https://example.com/{corner.name}/take.php", visitors):
+    open_ = loosened(corner.host) if "shell_exec" in code else nullcontext()
+    with open_, besieged(corner.host, stranger, f"https://example.com/{corner.name}/take.php", visitors):
         until(lambda: int(corner.host.exec(sign).out) >= enough)
         times = visits(stranger, url)
     assert max(times) < 10_000
-    seen(f"A takes {siege}: B 40 of 40, median {quiet:.0f} -> {median(times):.0f} ms")
+    of = [f"{median(some):.0f} (slowest {max(some):.0f})" for some in (quiet, times)]
+    seen(f"A takes {siege}: B 40 of 40, median {of[0]} -> {of[1]} ms")
 
 
 def until(true: Callable[[], bool], seconds: float = 40) -> None:
