@@ -16,9 +16,9 @@ from rich.table import Table
 from .. import apache, php
 from ..engine import Guarded, Host, console, flow
 from ..engine import Problem as Failure
-from ..model import Problem, Refusal, Site
+from ..model import UNITS, Problem, Refusal, Site
 from .probes import Pair
-from .program import APACHE, CONTROLS, MARK, WAYS, keys, program, text_of
+from .program import APACHE, CONTROLS, IN_PHP, MARK, OPEN_PHP, SHELL, UNIT, WAYS, keys, program, text_of
 
 SHOWN = {"denied": "denied", "reached": "REACHED", "absent": "nothing there", "untried": "NOT TRIED"}
 
@@ -158,11 +158,12 @@ def _of_way(answers: dict[tuple[int, str, str], tuple[bool, str]], number: int, 
         controls = [answers[number, control, key][0] for control in CONTROLS if (number, control, key) in answers]
         result = "reached" if got else "absent" if controls and not any(controls) else "denied"
         tries.append(Try(*names, one.kind, one.name, way, result, answer))
-    wants = way in (WAYS[0], APACHE) or pair.attacker.php
-    ended = (number, way, "end") in answers or way not in WAYS[1:3]
-    works = answers.get((number, "site, by Apache", "end"), (False, ""))
-    if wants and (not tries or not ended or (way == APACHE and not works[0])):
-        answer = works[1] if way == APACHE else ""
+    programs = {IN_PHP: bool(pair.attacker.php), UNIT: pair.attacker.has(*UNITS), APACHE: pair.shown}
+    wanted = programs.get(way, way == SHELL or pair.pooled)
+    last, answer = answers.get((number, way, "end"), (False, ""))
+    # A program that ended early, or a page that Apache does not show: what it did not try is no denial.
+    whole = {APACHE: last, IN_PHP: bool(answer), OPEN_PHP: bool(answer)}.get(way, bool(tries))
+    if wanted and not whole:
         tries.append(Try(*names, "all", "all", way, "untried", answer))
     return tries
 

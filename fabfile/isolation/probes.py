@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..model import Site
+from ..model import UNITS, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,16 @@ class Pair:
     def place(self) -> str:
         """Where in the victim's tree the canary lies, open to everybody by its own modes."""
         return f"{self.victim.served}/_/{self.mark}"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the attacker has a pool of PHP-FPM, of which a copy can be made without PHP's own walls."""
+        return self.attacker.runtime == "fpm"
+
+    @property
+    def shown(self) -> bool:
+        """Whether Apache itself shows the attacker's files, so that links and .htaccess may try something."""
+        return self.attacker.runtime not in UNITS
 
     @property
     def own(self) -> str:

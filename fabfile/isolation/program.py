@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..model import Site
+from ..model import UNITS, Site
 from .probes import Pair, Probe, probes, script, shell
 from .tricks import WHO, Trick, tricks
 
@@ -17,7 +17,8 @@ MARK = "gatehouse-proof"
 END = "GATEHOUSE_END_OF_FILE"
 
 SHELL, IN_PHP, OPEN_PHP, PHP_S_SHELL, APACHE = "shell", "PHP", "PHP, no open_basedir", "shell in PHP", "Apache"
-WAYS = (SHELL, IN_PHP, OPEN_PHP, PHP_S_SHELL, APACHE)
+UNIT = "shell in its unit"
+WAYS = (SHELL, IN_PHP, OPEN_PHP, PHP_S_SHELL, UNIT, APACHE)
 CONTROLS = ("site", "root", "site's PHP")
 
 WAIT = "<?php header('Cache-Control: no-store'); echo getmypid(); flush(); sleep(25);"
@@ -43,7 +44,7 @@ def program(pairs: Iterable[Pair]) -> str:
 
 def _pools(pairs: tuple[Pair, ...]) -> str:
     """Each attacker's pool once more, without PHP's own walls: one reload for all."""
-    with_php = [(number, pair) for number, pair in enumerate(pairs) if pair.attacker.php]
+    with_php = [(number, pair) for number, pair in enumerate(pairs) if pair.pooled]
     if not with_php:
         return ""
     php = with_php[0][1].php
@@ -60,41 +61,64 @@ def _pools(pairs: tuple[Pair, ...]) -> str:
 
 def _pair(number: int, pair: Pair) -> str:
     a, b = pair.attacker, pair.victim
-    wanted, tried = probes(pair), tricks(pair)
-    lines = [_as(b.owner, _plant(pair)), _as(a.owner, _drop(pair, tried))]
-    lines.append(f"crontab -u {b.owner} -l > /dev/null 2>&1 || echo '# {MARK}' | crontab -u {b.owner} -\n")
-    lines.append("session= worker= own=\n")
-    lines += [_busy(pair.victim, pair.mark, "worker"), _busy(pair.attacker, pair.mark, "own")]
+    tried = tricks(pair)
+    lines = [
+        _as(b.owner, _plant(pair)),
+        _as(a.owner, _drop(pair, tried)),
+        f"crontab -u {b.owner} -l > /dev/null 2>&1 || echo '# {MARK}' | crontab -u {b.owner} -\n",
+        "session= worker= own=\n",
+        _busy(b, pair.mark, "worker"),
+        _busy(a, pair.mark, "own"),
+    ]
     if b.php:
         lines.append(f"session=$(fetch {b} /{pair.mark}/session.php | sed -n 's/^session //p')\n")
         lines.append(f"fetch {b} /{pair.mark}/secret.php > /dev/null\n")
-    by = {may: tuple(one for one in wanted if one.may == may) for may in ("site", "root")}
-    lines.append(_run(number, "site", f"as {b.owner} sh", shell(by["site"])))
-    lines.append(_run(number, "root", "sh", shell(by["root"])))
-    lines.append(_run(number, SHELL, f"as {a.owner} sh", shell(wanted)))
+    lines += [_controls(number, pair), _by_shell_and_php(number, pair), _by_apache(number, pair, tried)]
     if b.php:
-        own = tuple(one for one in wanted if one.may == "php")
-        lines.append(_filled(b.owner, f"{pair.place}/probes.php", script(own, pair)))
-        lines.append(f"fetch {b} /{pair.mark}/probes.php | body | told {number} {shlex.quote(CONTROLS[2])}\n")
+        lines.append(f'fetch {b} "/{pair.mark}/session.php?end" "Cookie: PHPSESSID=$session" > /dev/null\n')
+    lines.append(f'as {b.owner} kill -QUIT "$worker"; as {a.owner} kill -QUIT "$own"\n')
+    return "".join(lines)
+
+
+def _controls(number: int, pair: Pair) -> str:
+    """Who may do it does it: the site itself, root, the site's own PHP."""
+    b = pair.victim
+    by = {may: tuple(one for one in probes(pair) if one.may == may) for may in ("site", "root", "php")}
+    text = _run(number, "site", f"as {b.owner} sh", shell(by["site"])) + _run(number, "root", "sh", shell(by["root"]))
+    if b.php:
+        text += _filled(b.owner, f"{pair.place}/probes.php", script(by["php"], pair))
+        text += f"fetch {b} /{pair.mark}/probes.php | body | told {number} {shlex.quote(CONTROLS[2])}\n"
+    return text
+
+
+def _by_shell_and_php(number: int, pair: Pair) -> str:
+    a, wanted = pair.attacker, probes(pair)
+    text = _run(number, SHELL, f"as {a.owner} sh", shell(wanted))
+    if a.has(*UNITS):
+        units = shlex.quote(f"gatehouse-{a.owner}:*@*.service")
+        text += _run(number, UNIT, f"inside {units} {a.owner} sh", shell(wanted))
     if a.php:
-        for file, text in (("probes.php", script(wanted, pair)), ("attack.sh", shell(wanted)), ("run.php", RUN)):
-            lines.append(_filled(a.owner, f"{pair.own}/{file}", text))
+        for file, content in (("probes.php", script(wanted, pair)), ("attack.sh", shell(wanted)), ("run.php", RUN)):
+            text += _filled(a.owner, f"{pair.own}/{file}", content)
+        text += f"fetch {a} /{pair.mark}/probes.php | body | told {number} {shlex.quote(IN_PHP)}\n"
+    if pair.pooled:
         socket = f"/run/php/{MARK}-{number}.sock"
-        lines.append(f"fetch {a} /{pair.mark}/probes.php | body | told {number} {shlex.quote(IN_PHP)}\n")
-        lines.append(f"fcgi {socket} {pair.own}/probes.php | body | told {number} {shlex.quote(OPEN_PHP)}\n")
-        lines.append(f"fcgi {socket} {pair.own}/run.php | body | told {number} {shlex.quote(PHP_S_SHELL)}\n")
+        text += f"fcgi {socket} {pair.own}/probes.php | body | told {number} {shlex.quote(OPEN_PHP)}\n"
+        text += f"fcgi {socket} {pair.own}/run.php | body | told {number} {shlex.quote(PHP_S_SHELL)}\n"
+    return text
+
+
+def _by_apache(number: int, pair: Pair, tried: Iterable[Trick]) -> str:
+    """Where Apache itself shows the attacker's files; that it shows them is tried first."""
+    a = pair.attacker
+    if not pair.shown:
+        return ""
+    words: tuple[str, ...] = ("end", "shown", str(a), f"/{pair.mark}/shown.txt")
+    lines = [f"trick {number} {APACHE} {shlex.join(words)}\n"]
     for index, one in enumerate(tried):
         if not one.php or a.php:
             words = (f"{one.kind}: {one.name}", one.betrays, str(a), f"/{pair.mark}/{index}/{one.asked}", *one.headers)
             lines.append(f"trick {number} {APACHE} {shlex.join(words)}\n")
-    words = ("end", pair.canary, str(b), f"/{pair.mark}/page.txt")
-    lines.append(f"trick {number} {shlex.quote('site, by Apache')} {shlex.join(words)}\n")
-    if a.php:
-        words = ("php", f"runs as {a.owner}", str(a), f"/{pair.mark}/who.php")
-        lines.append(f"trick {number} {shlex.quote('site, by Apache')} {shlex.join(words)}\n")
-    if b.php:
-        lines.append(f'fetch {b} "/{pair.mark}/session.php?end" "Cookie: PHPSESSID=$session" > /dev/null\n')
-    lines.append(f'as {b.owner} kill -QUIT "$worker"; as {a.owner} kill -QUIT "$own"\n')
     return "".join(lines)
 
 
@@ -118,10 +142,11 @@ def _busy(site: Site, mark: str, variable: str) -> str:
     """A process of the site that lasts: a worker of its PHP in the middle of a request; without PHP any of its user."""
     if not site.php:
         return f"as {site.owner} sleep 60 & {variable}=$!\n"
+    name = "php-fpm" if site.runtime == "fpm" else "."
     return (
         f"fetch {site} /{mark}/wait.php > /dev/null &\n"
         "for tried in $(seq 30); do\n"
-        f"    {variable}=$(pgrep --newest --euid {site.owner} php-fpm) && break\n"
+        f"    {variable}=$(pgrep --newest --euid {site.owner} {name}) && break\n"
         "    sleep 0.1\ndone\n"
     )
 
@@ -153,6 +178,7 @@ def _plant(pair: Pair) -> str:
 def _drop(pair: Pair, tried: Iterable[Trick]) -> str:
     """As the attacker: its programs, and for each trick a directory."""
     lines = [f"mkdir -p {pair.own}\n", _file(f"{pair.own}/wait.php", WAIT), _file(f"{pair.own}/who.php", WHO)]
+    lines.append(_file(f"{pair.own}/shown.txt", "shown"))
     for index, one in enumerate(tried):
         place = f"{pair.own}/{index}"
         lines.append(f"mkdir -p {place}\n")

@@ -59,7 +59,7 @@ def tricks(pair: Pair) -> tuple[Trick, ...]:
                "x.shtml": '<!--#exec cmd="echo runs as $(id -un)" -->'}),
     )  # fmt: skip
     through: tuple[Trick, ...] = ()
-    if pair.victim.php:
+    if pair.victim.has("fpm"):
         through = (
             Trick("sockets", "its PHP, by SetHandler", "who.php", theirs,
                   {".htaccess": f'SetHandler "proxy:{socket}"\n', "who.php": WHO}),

@@ -12,6 +12,15 @@ as() {
     setpriv --reuid "$user" --regid "$user" --init-groups --inh-caps=-all env -i "PATH=$PATH" LC_ALL=C "HOME=/" "$@"
 }
 
+# inside UNITS USER COMMAND...: the same shell in the sandbox of the user's own program, as far as that is what it sees.
+inside() {
+    pid=$(systemctl show -p MainPID --value "$1" | grep -vx '0\{0,1\}' | head -n 1) user=$2
+    shift 2
+    [ -n "$pid" ] || return 1
+    nsenter --mount --net --target "$pid" -- setpriv --reuid "$user" --regid "$user" --init-groups --inh-caps=-all \
+        --no-new-privs env -i "PATH=$PATH" LC_ALL=C HOME=/ "$@"
+}
+
 # told PAIR WAY: passes on what a program said of its probes.
 told() { tr -d '\000-\010\013-\037' | awk -F '\t' -v head="$1	$2	" 'NF == 3 { print head $0 }'; }
 

@@ -29,6 +29,7 @@ from fabfile.engine.render import TEMPLATES, BadValue
 from fabfile.fail2ban import JAIL, LOGS
 from fabfile.haproxy.door import USUAL_BODY
 from fabfile.model import Cache, Deploy, Fleet, Limits, Php, Site, Tls
+from fabfile.site import CRON_DENY
 from tests.chapters.recording import Recorded, a_file
 from tests.chapters.recording import site as a_site
 
@@ -188,7 +189,7 @@ def first_words(written: Written) -> dict[str, set[str]]:
 def no_line_begins_with_a_value(files: dict[str, str], known: dict[str, set[str]]) -> None:
     """Each line of each file begins with a word of its template; only maps begin with names, and are read below."""
     for path, text in files.items():
-        if path in haproxy.MAPS:
+        if path in (*haproxy.MAPS, CRON_DENY):
             continue
         assert {first(line) for line in text.splitlines()} <= known[shape(path)], path
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]", text), path
@@ -337,8 +338,15 @@ def read_the_database(files: dict[str, str], site: Site) -> None:
         assert parts == [[f"`{site.owner}`", ";"], [user, ";"], [user, ";"], [f"`{site.owner}`", user, ";"]]
 
 
+def read_the_users(files: dict[str, str], site: Site) -> None:
+    comment, *names = files[CRON_DENY].splitlines()
+    assert comment.startswith("# ")
+    assert sorted({site.owner, NEIGHBOUR.owner}) == names
+
+
 READERS = (
     read_the_maps,
+    read_the_users,
     read_the_vhost,
     read_the_pool,
     read_the_request,
@@ -493,6 +501,7 @@ def test_f40_every_template_renders_and_none_asks_for_what_is_not_there(
         written(a_site(php=False), release=release, packages=packages, ipv6="")
         for runtime in ("fcgid", "itk"):
             written(a_site(runtime=runtime), release=release, packages=packages)
+        written(a_site(runtime="server", command="./x", mounts={"/x": {"runtime": "ajp", "webapps": "x"}}))
         for server, door in (("nginx", "haproxy"), ("lighttpd", "nginx")):
             all_roles = {"address": "10.0.0.1", "roles": ("edge", "web", "static")}
             servers = {"static": {"server": server}, "edge": {"server": door}}
