@@ -442,6 +442,7 @@ def _unserved(c: Any, host: Host, one: Site) -> None:
             host.run(f"{one} has no certificate", UNLIST, one.domain)
         steps(c, _door(host).start, apache.start, cache.sessions, php.pools)
         with host.step("site.remove"):
+            runtime.forget(host, one.owner)
             host.absent(pool, f"{pool}.gone")
             host.run("its passwords go", 'rm -f -- "$@"', *passwords, *gone)
         steps(c, php.start)

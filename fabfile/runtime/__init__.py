@@ -9,9 +9,9 @@ from __future__ import annotations
 from .cgi import programs
 from .fcgid import fcgid, former
 from .itk import itk
-from .units import ended, units
+from .units import ended, forget, units
 
 STEPS = (fcgid, programs, itk, units)
 STEPS_AFTER = (former, ended)
 
-__all__ = ["STEPS", "STEPS_AFTER", "ended", "fcgid", "former", "itk", "programs", "units"]
+__all__ = ["STEPS", "STEPS_AFTER", "ended", "fcgid", "forget", "former", "itk", "programs", "units"]

@@ -21,10 +21,17 @@ systemctl daemon-reload
 grep -q 'until the first deploy' "$2/$(readlink "$2/public_html").from" || gatehouse-turn over "$1" ||
     fail "$1 did not come up: journalctl -u '$1@*'"
 """
+# ENDS UNIT...: and all that was made for it; the slice with its site's last one.
 ENDS = """
 for unit do
+    short=${unit#gatehouse-}
+    owner=${short%%:*} name=${short#*:}
     gatehouse-turn ends "$unit"
-    rm -f -- "/etc/systemd/system/$unit@.service" "/etc/gatehouse/units/${unit#gatehouse-}.sh"
+    rm -rf -- "/etc/systemd/system/$unit@.service" "/etc/gatehouse/units/$short.sh" \\
+        "/etc/gatehouse/tomcat/$owner.$name" "/etc/gatehouse/secrets/ajp/$owner.$name" \\
+        "/etc/gatehouse/secrets/ajp/$owner.$name.conf" "$home/loaded/$unit.turn"
+    ls /etc/systemd/system/gatehouse-"$owner":*@.service ||
+        rm -f -- "/etc/systemd/system/gatehouse-$(echo "$owner" | tr - :).slice"
 done
 systemctl daemon-reload
 """
@@ -91,10 +98,22 @@ def ended(c):
     """T4 "Multiple web servers": programs that no site has any more end, once Apache asks others."""
     host = Host.of(c)
     wanted = {unit(zone) for site in host.sites for zone in own(site)}
-    there = {path.rpartition("/")[2].removesuffix("@.service") for path in host.facts.children(PLACE, "@.service")}
-    gone = sorted(name for name in there - wanted if name.startswith("gatehouse-") and ":" in name)
-    owners = {site.owner for site in host.chosen}
-    if host.narrowed:
-        gone = [name for name in gone if name.removeprefix("gatehouse-").partition(":")[0] in owners]
-    if gone:
+    there = {name for name in _there(host) if not host.narrowed or name.partition(":")[0][10:] in _owners(host)}
+    if gone := sorted(there - wanted):
         host.run(f"{', '.join(gone)} end", ENDS, *gone)
+
+
+def forget(host: Host, owner: str) -> None:
+    """The programs of a site that is removed end, and all that was made for them goes."""
+    if gone := sorted(name for name in _there(host) if name.partition(":")[0] == f"gatehouse-{owner}"):
+        host.run(f"{', '.join(gone)} end", ENDS, *gone)
+
+
+def _there(host: Host) -> set[str]:
+    """The units of sites' programs that the host has."""
+    names = (path.rpartition("/")[2].removesuffix("@.service") for path in host.facts.children(PLACE, "@.service"))
+    return {name for name in names if name.startswith("gatehouse-") and ":" in name}
+
+
+def _owners(host: Host) -> set[str]:
+    return {site.owner for site in host.chosen}
