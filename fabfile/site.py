@@ -48,7 +48,7 @@ def users(c):
 def _no_jobs_of_their_own(host: Host) -> None:
     """crontab(1) is none of the sites' business: cron runs jobs outside of every sandbox and limit.
 
-    Root gives a site its jobs: crontab -u OWNER.
+    Root gives a site its jobs, in a file of /etc/cron.d that names its user.
     """
     homes = {name for name, user in host.facts.users.items() if user.home.startswith("/var/www/")}
     names = sorted(homes | {site.owner for site in host.chosen})

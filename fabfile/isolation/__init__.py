@@ -11,10 +11,8 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from rich.table import Table
-
 from .. import apache, php
-from ..engine import Guarded, Host, console, flow
+from ..engine import Guarded, Host, console, query
 from ..engine import Problem as Failure
 from ..model import UNITS, Problem, Refusal, Site
 from .probes import Pair
@@ -40,8 +38,7 @@ class Try:
     answer: str
 
 
-@flow(
-    run="site.prove-isolation",
+@query(
     name="prove-isolation",
     positional=["domain"],
     help={
@@ -61,10 +58,8 @@ def prove_isolation(c, domain="", by="", json=False):
     """
     host = Host.of(c)
     pairs = _pairs(host, domain, by)
-    with host.step("site.prove-isolation"):
-        found = _tried(host, pairs)
-        told = count(found)
-        host.note(", ".join(f"{number} {result}" for result, number in told.items() if number))
+    host.visit.who = f"{host.visit.me}: site.prove-isolation"
+    found = _tried(host, pairs)
     if json:
         print(json_.dumps([asdict(one) for one in found], indent=2))
     elif found:
@@ -120,7 +115,7 @@ def _pair(host: Host, attacker: Site, victim: Site) -> Pair:
 
 def _tried(host: Host, pairs: Sequence[Pair]) -> list[Try]:
     if host.dry:
-        host.note(f"would try {sum(len(keys(pair)) for pair in pairs)} things in up to {len(WAYS)} ways")
+        console.print(f"would try {sum(len(keys(pair)) for pair in pairs)} things in up to {len(WAYS)} guises")
         return []
     sites = {site.owner: site.root for pair in pairs for site in (pair.attacker, pair.victim)}
     said = host.hear(
@@ -174,17 +169,24 @@ def count(tries: Iterable[Try]) -> dict[str, int]:
 
 
 def _show(tries: Sequence[Try]) -> None:
-    """A line for each thing that was tried, a column for each guise; what was reached is told by itself."""
-    table = Table("what", "tried", *WAYS, box=None, header_style="bold", pad_edge=False)
-    for kind, name in dict.fromkeys((one.kind, one.name) for one in tries):
-        cells = []
-        for way in WAYS:
-            results = [one.result for one in tries if (one.kind, one.name, one.way) == (kind, name, way)]
-            worst = next((each for each in ("untried", "reached", "denied", "absent") if each in results), "")
-            cells.append(SHOWN.get(worst, "-"))
-        table.add_row(kind, name, *cells)
-    console.print(table)
+    """A line for each thing that was tried: in which guises it was denied, and in which not."""
+    for kind in dict.fromkeys(one.kind for one in tries):
+        console.print(f"{kind}", style="bold")
+        for name in dict.fromkeys(one.name for one in tries if one.kind == kind):
+            these = [one for one in tries if (one.kind, one.name) == (kind, name)]
+            results = {result: _ways(one for one in these if one.result == result) for result in SHOWN}
+            words = "; ".join(f"{SHOWN[result]}: {', '.join(ways)}" for result, ways in results.items() if ways)
+            console.print(f"    {name:<46} {words}", markup=False, soft_wrap=True)
     for one in tries:
         if one.result in ("reached", "untried"):
-            console.print(f"{SHOWN[one.result]}: {one.attacker} -> {one.victim}, {one.kind}: {one.name}, by {one.way}"
-                          f"  ({one.answer or 'no word'})", markup=False)  # fmt: skip
+            console.print(
+                f"{SHOWN[one.result]}  {one.attacker} -> {one.victim}, {one.kind}: {one.name}, by {one.way}"
+                f"  ({one.answer or 'no word'})",
+                markup=False,
+                soft_wrap=True,
+            )
+    console.print(", ".join(f"{number} {SHOWN[result]}" for result, number in count(tries).items() if number))
+
+
+def _ways(tries: Iterable[Try]) -> list[str]:
+    return list(dict.fromkeys(one.way for one in tries))

@@ -66,7 +66,13 @@ def probes(pair: Pair) -> tuple[Probe, ...]:
         *_files(pair),
         *_processes(),
         *_server(pair),
-        Probe("become", "to become its user", "sh", f"setpriv --reuid {b.owner} --regid {b.owner} true", "root"),
+        Probe(
+            "become",
+            "to become its user",
+            "sh",
+            f"setpriv --reuid {b.owner} --regid {b.owner} --clear-groups true",
+            "root",
+        ),
         Probe("become", "to become root", "sh", "sudo -n true", "root"),
         Probe("become", "to start a service", "sh", "systemctl --no-ask-password start multi-user.target", "root"),
         Probe("cron and at", "its crontab, by crontab", "sh", f"crontab -u {b.owner} -l", "root"),
@@ -118,8 +124,7 @@ def _processes() -> Iterable[Probe]:
     yield Probe("processes", "to write into its program", "sh", ": 3<> /proc/@WORKER@/mem", "root",
                 php="fopen('/proc/@WORKER@/mem', 'r+')")  # fmt: skip
     yield Probe("processes", "to signal its program", "sh", "kill -0 @WORKER@", "site", php="posix_kill(@WORKER@, 0)")
-    yield Probe("processes", "to slow its program", "sh", "renice -n 10 -p @WORKER@", "",
-                php="pcntl_setpriority(10, @WORKER@)")  # fmt: skip
+    yield Probe("processes", "to slow its program", "sh", "renice -n 10 -p @WORKER@", "")
 
 
 def _server(pair: Pair) -> Iterable[Probe]:

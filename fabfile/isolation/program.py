@@ -65,7 +65,7 @@ def _pair(number: int, pair: Pair) -> str:
     lines = [
         _as(b.owner, _plant(pair)),
         _as(a.owner, _drop(pair, tried)),
-        f"crontab -u {b.owner} -l > /dev/null 2>&1 || echo '# {MARK}' | crontab -u {b.owner} -\n",
+        f"table /var/spool/cron/crontabs/{b.owner} {b.owner}\n",
         "session= worker= own=\n",
         _busy(b, pair.mark, "worker"),
         _busy(a, pair.mark, "own"),

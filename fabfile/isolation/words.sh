@@ -64,7 +64,13 @@ trick() {
     printf '%s\t%s\t%s\t%s\t%s\n' "$pair" "$way" "$name" "$got" "$(head -n 1 "$room/answer" | tr -d '\000-\037' | cut -c1-80)"
 }
 
-# pool N FILE PHP: the site's own pool once more, without open_basedir and with every function; root alone may ask it.
+# table FILE OWNER: a crontab that does nothing, where there is none; crontab(1) makes none for those whom it denies its use.
+table() {
+    [ -e "$1" ] || { echo '# gatehouse-proof' > "$room/table" && chown "$2:crontab" "$room/table" &&
+        chmod 0600 "$room/table" && mv -nT "$room/table" "$1"; }
+}
+
+# pool N FILE: the site's own pool once more, without open_basedir and with every function; root alone may ask it.
 pool() {
     sed -e "s/^\[.*\]/[gatehouse-proof-$1]/" -e "s,^listen = .*,listen = /run/php/gatehouse-proof-$1.sock," \
         -e 's/^\(listen\.\(owner\|group\)\) = .*/\1 = root/' -e 's/^listen\.mode = .*/listen.mode = 0600/' \
