@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import lzma
+import re
 import shlex
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def script(fleet: Fleet, host: str, cards: Cards) -> str:
 
 
 def program() -> dict[str, bytes]:
-    """The modules that the steps of `bootstrap` use, without what is written for people; their shell; the templates."""
+    """The modules and shell that the steps of `bootstrap` use, without what is written for people; the templates."""
     asked = [sys.executable, "-c", LOADED, str(RUNBOOK / "fabfile")]
     done = subprocess.run(asked, cwd=RUNBOOK, capture_output=True, text=True, check=True)
     modules = [Path(line).resolve() for line in done.stdout.splitlines()]
@@ -56,7 +57,8 @@ def program() -> dict[str, bytes]:
     trees = [path.parent for path in modules if path.name == "__init__.py"]
     shell = [path for tree in trees for path in (*tree.glob("*.sh"), *tree.glob("shell/*.sh"))]
     templates = [path for path in (RUNBOOK / "templates").rglob("*.j2") if path.is_file()]
-    for path in (*shell, *templates, RUNBOOK / "scripts" / "gatehouse-renew"):
+    files |= {str(path.relative_to(RUNBOOK)): re.sub(rb"(?m)^ *#(?!!).*\n", b"", path.read_bytes()) for path in shell}
+    for path in (*templates, RUNBOOK / "scripts" / "gatehouse-renew"):
         files[str(path.relative_to(RUNBOOK))] = path.read_bytes()
     return {name: content for name, content in files.items() if name != "fabfile/image/boot.sh"}
 
