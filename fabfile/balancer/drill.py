@@ -128,10 +128,9 @@ def _event(host: Host, pool: Pool, member: Member, event: str, rate: int, second
                 f"{visitors.path} of {visitors.name} is not answered at {at} as it is: {visitors.done[0]}",
                 f"fab -H {host.name} balancer.status",
             )
-        address, port = member.url.removeprefix("http://").rsplit(":", 1)
-        tool = "ip6tables" if address.startswith("[") else "iptables"
+        tool = "ip6tables" if ":" in member.address else "iptables"
         try:
-            host.shut(f"{member.host} was cut off ({event})", CUT, MEND, tool, address.strip("[]"), port,
+            host.shut(f"{member.host} was cut off ({event})", CUT, MEND, tool, member.address, str(member.port),
                       EVENTS[event][1], seconds=seconds + 20)  # fmt: skip
             time.sleep(seconds)
         finally:

@@ -12,17 +12,17 @@ from invoke import Exit
 from ..engine import Host, Problem, console, query, steps
 from ..model import Problem as Wrong
 from ..model import Refusal
+from ..model.ways import port_of
 from .manager import LOOK, asked, look, read
-from .pools import Member, front
+from .pools import Member, Pool, front
 from .states import finish, of_route
 
 ANSWERS = r"""
 # Whether a host answers the balancer, as its health check will ask it.
-url=${1#http://}; host=${url%:*}; host=${host#[}; host=${host%]}
 exec 2>&1
-timeout "$3" bash -c 'exec 3<> "/dev/tcp/$0/$1" || exit
+timeout 3 bash -c 'exec 3<> "/dev/tcp/$0/$1" || exit
     printf "HEAD %s HTTP/1.0\r\nHost: %s\r\n\r\n" "$2" "$0" >&3
-    read -r _ status _ <&3 && echo "$status"' "$host" "${url##*:}" "$2" || echo "no answer within $3 s"
+    read -r _ status _ <&3 && echo "$status"' "$1" "$2" "$3" || echo "no answer within 3 s"
 """
 
 WHAT = {"route": "as in fleet.yml, such as /paid_user", "member": "a host's name in fleet.yml"}
@@ -48,7 +48,7 @@ def add(c, route, member):
     if _known(host, pool.name, found):
         console.print(f"{host.name}  {pool.path} leads to {member} already", markup=False)
         return
-    said = host.ask(ANSWERS, found.url, pool.route.health, "3").strip().splitlines()
+    said = host.ask(ANSWERS, found.address, str(found.port), pool.route.health).strip().splitlines()
     if not said or not said[-1].isdigit() or said[-1].startswith("5"):
         raise Problem(
             f"{member} does not answer {host.name} at {found.url}: {said[-1] if said else 'nothing'}; it is not added",
@@ -79,9 +79,8 @@ def remove(c, route, member, wait=60):
         example = f"fab -H {host.name} balancer.drain {member} --route {pool.path}"
         message = f"fleet.yml leads {pool.path} to {member} still"
         raise Refusal(Wrong(message, host.fleet.file, key="balancer.routes", example=example))
-    address = host.fleet.machine(member).address
-    gone = next((url for name, url in _told(host) if name == pool.name and f"{address}:" in url.replace("]", "")), "")
-    if not gone:
+    gone = _url(host, pool, member)
+    if (pool.name, gone) not in _told(host):
         console.print(f"{host.name}  {pool.path} does not lead to {member}", markup=False)
         return
     if not host.dry:
@@ -98,3 +97,9 @@ def _known(host: Host, pool: str, member: Member) -> bool:
     """Whether Apache leads to it already."""
     front(host)
     return (pool, member.url) in _told(host)
+
+
+def _url(host: Host, pool: Pool, member: str) -> str:
+    """As Apache knows, or knew, this host behind the route."""
+    address = str(host.fleet.machine(member).address)
+    return Member(member, address, port_of(host.fleet, pool.route, member), spare=False, variable="").url

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 
 from ..engine import Host
 from ..model import Balancer, Problem, Refusal, Route
 from ..model.balancer import slug
-from ..model.ways import port_of
+from ..model.ways import HTTP, port_of
 
 
 @dataclass(frozen=True)
@@ -22,10 +21,17 @@ class Member:
     """
 
     host: str
-    url: str
+    address: str
+    port: int
     spare: bool
     variable: str
     """What holds the state that an operator gave it, in RECORD."""
+
+    @property
+    def url(self) -> str:
+        """As Apache writes it: without HTTP's own port."""
+        shown = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{shown}" if self.port == HTTP else f"http://{shown}:{self.port}"
 
     @property
     def usual(self) -> str:
@@ -80,12 +86,13 @@ def pools(host: Host) -> tuple[Pool, ...]:
 def _pool(host: Host, path: str, route: Route) -> Pool:
     name = slug(path)
     members = tuple(
-        Member(each, _url(host, route, each), each in route.spares, f"state.{name}.{each}") for each in route.hosts
+        Member(
+            each,
+            str(host.fleet.machine(each).address),
+            port_of(host.fleet, route, each),
+            each in route.spares,
+            f"state.{name}.{each}",
+        )
+        for each in route.hosts
     )
     return Pool(path, name, route, members)
-
-
-def _url(host: Host, route: Route, member: str) -> str:
-    address = host.fleet.machine(member).address
-    shown = f"[{address}]" if isinstance(address, IPv6Address) else f"{address}"
-    return f"http://{shown}:{port_of(host.fleet, route, member)}"

@@ -56,7 +56,7 @@ def test_routes_are_tried_longest_first_and_what_is_ours_before_them(monkeypatch
 def test_members_are_known_by_address_and_a_spare_stands_by(monkeypatch: pytest.MonkeyPatch) -> None:
     text = vhost(fronted(monkeypatch))
     pool = text.partition('<Proxy "balancer://paid_user">')[2].partition("</Proxy>")[0]
-    assert re.findall(r'BalancerMember "(\S+)"', pool) == ["http://10.0.0.4:80", "http://10.0.0.5:80"]
+    assert re.findall(r'BalancerMember "(\S+)"', pool) == ["http://10.0.0.4", "http://10.0.0.5"]
     assert pool.count("timeout=9 ") == 2
     assert "Define state.paid_user.paid1 -H-N\n" in text
     assert "Define state.paid_user.paid2 +H-N\n" in text
@@ -125,7 +125,7 @@ def test_apache_alone_asks_lego_on_a_balancer(monkeypatch: pytest.MonkeyPatch) -
 TOLD = """junk<httpd:manager xmlns:httpd='http://httpd.apache.org'><httpd:balancers>
 <httpd:balancer><httpd:name>balancer://paid_user</httpd:name><httpd:nonce>n</httpd:nonce><httpd:workers>
 {}</httpd:workers></httpd:balancer></httpd:balancers></httpd:manager>"""
-WORKER = """<httpd:worker><httpd:name>http://10.0.0.{}:80</httpd:name><httpd:status>{}</httpd:status>
+WORKER = """<httpd:worker><httpd:name>http://10.0.0.{}</httpd:name><httpd:status>{}</httpd:status>
 <httpd:busy>{}</httpd:busy><httpd:elected>7</httpd:elected><httpd:read>1</httpd:read>
 <httpd:transferred>2</httpd:transferred></httpd:worker>"""
 
@@ -151,7 +151,7 @@ def test_what_apache_says_of_members_is_told_in_words(
     assert tuple(row.set for row in found) == hand
     assert [(row.member, row.busy, row.served) for row in found] == [("paid1", 3, 7), ("paid2", 0, 7)]
     assert {row.state for row in rows(host, answer) if row.route == "/"} == {"missing"}
-    assert ("paid_user", "http://10.0.0.4:80") in read(answer)
+    assert ("paid_user", "http://10.0.0.4") in read(answer)
 
 
 def test_a_host_that_is_no_balancer_is_told_which_is(monkeypatch: pytest.MonkeyPatch) -> None:
