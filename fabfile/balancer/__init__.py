@@ -11,6 +11,7 @@ from ..engine import Host, Unit, task
 from ..engine.render import render
 from ..haproxy.door import CIPHERS, CIPHERSUITES, CURVES, FORGEABLE, POST_QUANTUM, SAFE, TALKATIVE
 from ..model.ways import BACKSTAGE
+from ..waf.places import RELOADED
 from .control import graceful, stop
 from .drill import drill
 from .growth import add, remove
@@ -151,10 +152,8 @@ def start(c):
         host.run("HAProxy makes room for Apache", "systemctl disable --now haproxy")
     port, hello = (80, "") if alone(host) else (BACKSTAGE, "PROXY UNKNOWN\\r\\n")
     mpm = [f"{ROOT}/mods-enabled/mpm_{name}.load" for name in ("event", "prefork", "worker")]
-    # Not all of /etc/apache2: what an operator set, and certificates, are loaded by those who put them there.
-    kinds = ("conf-available", "conf-enabled", "mods-enabled", "sites-available", "sites-enabled", "balancer.d")
-    files = [f"{ROOT}/{kind}/" for kind in kinds]
-    host.service("apache2", reload_on=files, restart_on=[UNIT, PORTS, *mpm], ready=READY.format(port=port, hello=hello))
+    serves = READY.format(port=port, hello=hello)
+    host.service("apache2", reload_on=RELOADED, restart_on=[UNIT, PORTS, *mpm], ready=serves)
 
 
 STEPS = (install, modules, configure, start)

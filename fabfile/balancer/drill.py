@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 
 from invoke import Exit
 
-from ..engine import Guarded, Host, Problem, console, task
+from ..engine import Guarded, Host, Problem, console, query
 from .manager import Row, look
 from .pools import Member, Pool, front
 from .states import of_route
@@ -65,7 +65,7 @@ class Figures:
     why: dict[str, int]
 
 
-@task(
+@query(
     positional=["route"],
     help={
         "route": "as in fleet.yml, such as /paid_user",
@@ -89,17 +89,20 @@ def drill(c, route, event="", rate=100, seconds=8, page="", json=False):
     if event and event not in EVENTS:
         raise Problem(f"--event {event}: there is no such event", f"one of {', '.join(EVENTS)}")
     member = _first(host, pool)
+    events = [event] if event else [*EVENTS]
     if host.dry:
-        host.note(f"{member.host} would be cut off {len([event] if event else EVENTS)} times for {seconds} s")
+        console.print(f"{host.name}  {member.host} would be cut off for {seconds} s: {', '.join(events)}")
         return
-    found = [_event(host, pool, member, each, rate, seconds, page) for each in ([event] if event else EVENTS)]
+    if json:
+        host.watch = lambda *_: None  # the figures are the answer, and no run's report
+    with host.running("balancer.drill", json), host.step("balancer.drill"):
+        found = [_event(host, pool, member, each, rate, seconds, page) for each in events]
     if json:
         print(json_.dumps({"route": pool.path, "member": member.host, "rate": rate,
                            "events": [asdict(each) for each in found]}, indent=2))  # fmt: skip
     else:
         for each in found:
             _tell(host, member, each)
-    host.forget()
     if any(each.lost_twice for each in found):
         raise Exit(code=1)
 

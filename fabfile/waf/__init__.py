@@ -12,7 +12,7 @@ from ..engine import Host, task
 from ..model import Balancer
 from .guarding import DECIDING, HASTY, exclusions, filters, ways, whitelist, widest
 from .pages import pages
-from .places import AUDIT, CONF, LOGS, ROOM, ROOT, SERVER_USER, SINK, TRIED, TRYING
+from .places import AUDIT, CONF, LOGS, RELOADED, ROOM, ROOT, SERVER_USER, SINK, TRIED, TRYING
 
 CHECK = "apache2ctl -t"
 ROTATED = "/etc/logrotate.d/gatehouse-waf"
@@ -93,7 +93,7 @@ def _brake(host: Host, balancer: Balancer) -> None:
 @task
 def start(c):
     """T3 "Running the server": Apache takes it by a graceful reload, which loses no request."""
-    Host.of(c).service("apache2", reload_on=[ROOT + "/"])
+    Host.of(c).service("apache2", reload_on=RELOADED)
 
 
 STEPS = (install, configure, start)

@@ -18,3 +18,10 @@ FOR_NOW = "/run/gatehouse-waf"
 
 TRYING, SINK = 8403, 8404
 """On the loopback: where `waf.test` sends a request, and what stands there in a backend's place."""
+
+RELOADED = tuple(
+    f"{ROOT}/{kind}/"
+    for kind in ("conf-available", "conf-enabled", "mods-enabled", "sites-available", "sites-enabled", "balancer.d")
+)
+"""What a balancer's Apache is reloaded for.  Not all of /etc/apache2: certificates, and what an operator set, are
+loaded by those who put them there."""

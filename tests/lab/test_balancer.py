@@ -24,17 +24,23 @@ pytestmark = pytest.mark.demand
 
 NAME = "www.example.com"
 PLACE = f"https://{NAME}"
+FRONT = {**SETTINGS["cluster"]["balancer"], "evasive": {"enabled": False}}
 
 
 @pytest.fixture(scope="module")
-def front(cluster: Lab) -> Machine:
-    """The balancer, after the command that a person would type.  Members are bare: their service is their owner's."""
+def front(cluster: Lab) -> Iterator[Machine]:
+    """The balancer, after the command that a person would type.  Members are bare: their service is their owner's.
+
+    Whoever comes as often as these tests do would be shut out as a flood: that is another module's subject.
+    """
     machine = cluster.machine("balancer")
-    done = machine.fab("bootstrap")
-    if done.returncode:
-        pytest.fail(f"bootstrap: exit {done.returncode}\n{done.stdout}{done.stderr}", pytrace=False)
+    cluster.describe(balancer=FRONT)
+    made = machine.fab("bootstrap")
+    if made.returncode:
+        pytest.fail(f"bootstrap: exit {made.returncode}\n{made.stdout}{made.stderr}", pytrace=False)
     await_all_well(machine)
-    return machine
+    yield machine
+    cluster.describe()
 
 
 @pytest.fixture
@@ -210,7 +216,7 @@ def test_a_post_that_reached_a_member_is_sent_to_nobody_else(front: Machine, clu
     name = f"/paid_user/post{time.monotonic_ns()}"
     for member in ("paid1", "paid2"):
         cluster.machine(member).check("touch /run/member.began")
-    assert code(stranger, "-d", "four", f"{PLACE}{name}/sleep=7") == "504"
+    assert code(stranger, "-d", "four", f"{PLACE}{name}/sleep=7") in ("502", "504")
     count = f"grep -cF 'POST {name}' /run/member.began || :"
     assert [cluster.machine(member).check(count).strip() for member in ("paid1", "paid2")] == ["1", "0"]
     await_all_well(front)
@@ -319,7 +325,7 @@ def test_nothing_that_an_operator_does_loses_a_request(
 ) -> None:
     routes = SETTINGS["cluster"]["balancer"]["routes"]
     more = {**routes, "/": {"members": ["web1", "web2", "news"]}, "/extra": {"members": ["free1"]}}
-    grown = cluster.describe(tmp_path, balancer={"server_name": NAME, "routes": more})
+    grown = cluster.describe(tmp_path, balancer={**FRONT, "routes": more})
     was = shown(front, stranger)
     with under_load(front) as asked:
         done(front.fab("balancer.graceful"))
