@@ -60,6 +60,8 @@ def test_a_program_that_is_dropped_into_the_site_runs_as_its_user(shop: Shop, ru
         drop(shop, name, text)
 
         assert f"200 {said}" == shop.get(f"/{name}").strip()
+        if runtime != "static":
+            assert f"200 {said}" == shop.get(f"/{name}/more").strip()
 
     assert before == shop.host.check(SERVED)
     if runtime != "fpm":
