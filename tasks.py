@@ -17,6 +17,7 @@ from fabfile.diagram import HELP as DIAGRAM
 from fabfile.diagram import diagram
 from fabfile.fleet import inv_tasks as fleet_tasks
 from fabfile.image import inv_tasks as images
+from fabfile.model import GONE
 from fabfile.newsite import inv_tasks as sites
 from fabfile.varnish.fleet import inv_tasks as caches
 from tests.lab.tasks import ns as lab_tasks
@@ -131,6 +132,8 @@ def tutorial_entries() -> Iterator[Entry]:
         for reference in re.split(r", (?=T\d)", references):
             tutorial, _, step = reference.partition(" ")
             yield Entry(tutorial, step or "throughout", name, what, _cell(difference))
+    for word, (why, instead) in GONE.items():
+        yield Entry("T4", f"{word}, which is gone", f"runtime: {instead}", "takes its place", _cell(why))
 
 
 def _cell(text: str) -> str:
