@@ -27,8 +27,8 @@ MOUNTS_MAX = 20
 
 GONE = {
     "suphp": (
-        "mod_suphp has had no release since 2013, and Debian none of it since Debian 8 (2015): it started a program "
-        "anew for each request, as CGI does",
+        "mod_suphp has had no release since 2013, and no Debian of today has it: it started a program anew for each "
+        "request, as CGI does",
         "fcgid",
     ),
     "perchild": (
@@ -46,7 +46,7 @@ GONE = {
         "itk",
     ),
     "mod_fastcgi": (
-        "mod_fastcgi has had no release since 2007, is not free software, and Debian 10 (2019) came without it",
+        "mod_fastcgi has had no release since 2007 and is not free software: Debian took it out in 2016",
         "fcgid",
     ),
 }
