@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from .corner import A_ROOT, A, Corner, borrowed, status
+from .conftest import Bare
+from .corner import A_ROOT, B_ROOT, A, B, Corner, ask, body, borrowed, status
 from .lab import Lab
 from .machine import Machine, Stranger
 from .shop import DOMAIN, OWNER, ROOT, Shop, opened, visiting
@@ -103,21 +106,27 @@ def test_a_release_of_a_site_that_fcgid_runs(shop: Shop) -> None:
     assert "200 two" != shop.get()
 
 
-@pytest.fixture
-def listening(shop: Shop) -> Iterator[str]:
-    """Somebody's program, which says that it was reached."""
-    socket = f"/run/gatehouse/{OWNER}/_.sock"
-    shop.host.check(f"install -d -o {OWNER} -g www-data -m 0750 {socket.rpartition('/')[0]}")
-    shop.host.check(f"setsid perl -e '{LISTENER}' {socket} > /dev/null 2>&1 < /dev/null & sleep 0.5")
-    yield socket
-    shop.host.check(f"pkill -u root -f 'perl -e.*{socket}' || :; rm -rf {socket.rpartition('/')[0]}")
-
-
-LISTENER = r"""
+INSIDE = "deep inside"
+LISTENER = rf"""
 use IO::Socket::UNIX;
-my $s = IO::Socket::UNIX->new(Local => shift, Listen => 20) or die;
-chmod 0777, $s->hostpath;
-while (my $c = $s->accept) { while (<$c>) { last if /^\r?$/ } print $c "HTTP/1.0 200 OK\r\n\r\nreached"; close $c }"""
+my $s = IO::Socket::UNIX->new(Local => $ENV{{LISTEN}}, Listen => 20) or die;
+while (my $c = $s->accept) {{
+    while (<$c>) {{ last if /^\r?$/ }}
+    print $c "HTTP/1.0 200 OK\r\nCache-Control: no-store\r\n\r\n{INSIDE}";
+    close $c;
+}}"""
+
+
+@pytest.fixture(scope="module")
+def listening(shop: Shop) -> str:
+    """The socket of a program of the site's own, which its own visitors reach."""
+    shop.says("runtime: server\ncommand: exec perl serve.pl\n")
+    shop.done("site.apply", DOMAIN)
+    told = shop.deploy("listening", serve_pl=LISTENER)
+    assert 0 == told.returncode, told.stdout + told.stderr
+    assert f"200 {INSIDE}" == shop.get("/any/path")
+    return f"/run/gatehouse/{OWNER}/_.sock"
+
 
 UNSET = "RequestHeader unset Max-Forwards\n"
 INSIST = f'{UNSET}<If "true">\n{UNSET}</If>\n<Files "*">\n{UNSET}<If "true">\n{UNSET}</If>\n</Files>\n'
@@ -151,5 +160,40 @@ def test_no_htaccess_leads_to_another_site_s_program(
 
     answer = corner.ask(name)
 
-    assert "reached" not in answer
+    assert INSIDE not in answer
     assert status(answer) >= 400, answer
+
+
+# ---------------------------------------------------------------------- ITK, on a host of its own kind
+
+
+@pytest.mark.demand
+@pytest.mark.parametrize("release", ["trixie", "bookworm"])
+def test_a_host_of_itk_becomes_each_site_s_user(lab: Lab, bare: Bare, tmp_path: Path, release: str) -> None:
+    host = bare(release)
+    shutil.copytree(lab.directory / "sites", tmp_path / "sites")
+    for name in ("ssh_config", "known_hosts"):
+        shutil.copy(lab.directory / name, tmp_path)
+    text = (lab.directory / "fleet.yml").read_text()
+    (tmp_path / "fleet.yml").write_text(text.replace(str(lab.directory / "sites"), str(tmp_path / "sites")))
+    (tmp_path / "sites" / "example.com.yml").write_text("domain: example.com\nruntime: itk\n")
+    (tmp_path / "sites" / "kiosk.co.test.yml").write_text("domain: kiosk.co.test\nruntime: itk\n")
+    (tmp_path / "sites" / "plain.test.yml").write_text("domain: plain.test\nphp: false\n")
+    with lab.pointing(host):
+        done = host.fab("bootstrap", directory=tmp_path)
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+    assert "prefork" == host.check("a2query -M").strip()
+    before = host.check(SERVED)
+    host.check(f"cat > {A_ROOT}/public_html/_/new.php", stdin=WHO_PHP, user=A)
+    host.check(f"cat > {B_ROOT}/public_html/_/new.php", stdin=WHO_PHP, user=B)
+    host.check(f"mkdir {B_ROOT}/public_html/_/own && echo mine > {B_ROOT}/public_html/_/own/x.txt", user=B)
+    robs = f"<?php echo file_get_contents('{B_ROOT}/public_html/_/own/x.txt');"
+    host.check(f"cat > {A_ROOT}/public_html/_/robs.php", stdin=robs, user=A)
+
+    assert f"{A} apache2handler" == body(ask(host, "example.com", "/new.php"))
+    assert f"{B} apache2handler" == body(ask(host, "kiosk.co.test", "/new.php"))
+    assert "mine" not in ask(host, "example.com", "/robs.php")
+    assert 200 == status(ask(host, "plain.test", "/"))
+    assert before == host.check(SERVED)
+    assert " 0 changed, 0 failed" in host.fab("bootstrap", directory=tmp_path).stdout
