@@ -234,6 +234,7 @@ def settings(site: Site, told: bool) -> dict[str, str]:
         "sys_temp_dir": tmp,
         "upload_tmp_dir": tmp,
         "session.save_path": tmp,
+        "session.gc_probability": "1",
         "error_log": f"{root}/log/php_errors.log",
         "disable_functions": ",".join(site.php.disable_functions),
         "allow_url_fopen": str(int(site.php.allow_url_fopen)),

@@ -21,7 +21,10 @@ SERVED = (
 )
 
 WHO_PHP = "<?php header('Cache-Control: no-store'); echo posix_getpwuid(posix_geteuid())['name'], ' ', php_sapi_name();"
-WHO_CGI = "#!/bin/sh\nprintf 'Content-Type: text/plain\\nCache-Control: no-store\\n\\n'; echo $(id -un) cgi\n"
+WHO_CGI = r"""#!/bin/sh
+printf 'Content-Type: text/plain\nCache-Control: no-store\n\n'
+echo $(id -un) cgi$(touch /tmp/x 2> /dev/null && echo ' in /tmp')
+"""
 
 DROPPED = {
     "fpm": ("", {"new.php": (WHO_PHP, f"{OWNER} fpm-fcgi")}),
