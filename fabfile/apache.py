@@ -252,7 +252,7 @@ def targets(site: Site) -> str:
 def _where(site: Site, zone: Zone) -> str:
     """A regular expression of the paths of a zone that are of no other, deeper one."""
     above = zone.path.rstrip("/") + "/"
-    inner = [one.path for one in site.zones if one is not zone and one.path != "/" and one.path.startswith(above)]
+    inner = [one.path for one in site.zones if one.path != "/" and one.path.startswith(above)]
     beside = f"(?!(?:{'|'.join(inner)})(?![^/]))" if inner else ""
     return f"^{beside}/" if zone.path == "/" else f"^{beside}{zone.path}(?![^/])"
 

@@ -38,6 +38,18 @@ DROPPED = {
 """What its file says, and what is dropped into the site's directory: its text, and what it answers."""
 
 
+INSIDE = "deep inside"
+LISTENER = rf"""
+use IO::Socket::UNIX;
+my $s = IO::Socket::UNIX->new(Local => $ENV{{LISTEN}}, Listen => 20) or die;
+while (my $c = $s->accept) {{
+    while (<$c>) {{ last if /^\r?$/ }}
+    print $c "HTTP/1.0 200 OK\r\nCache-Control: no-store\r\n\r\n{INSIDE}";
+    close $c;
+}}"""
+SERVER = "runtime: server\ncommand: exec perl serve.pl\n"
+
+
 @pytest.fixture(scope="module", params=["vps", pytest.param("vps12", marks=pytest.mark.demand)])
 def shop(
     request: pytest.FixtureRequest, lab: Lab, stranger: Stranger, tmp_path_factory: pytest.TempPathFactory
@@ -84,16 +96,17 @@ def test_nobody_waits_while_a_site_changes_what_runs_it(shop: Shop) -> None:
     """Under visitors: of the site, whose runtime changes, and of a neighbour, whose does not."""
     shop.says()
     shop.done("site.apply", DOMAIN)
-    assert 0 == shop.deploy("one").returncode
+    assert 0 == shop.deploy("one", serve_pl=LISTENER).returncode
     pages = [f"{DOMAIN}/version.php", f"{DOMAIN}/version.txt", "example.com/"]
     with visiting(shop.stranger, shop.host, *pages) as visits:
-        for keys in ("runtime: fcgid\n", "", "runtime: fcgid\n", ""):
+        for keys in ("runtime: fcgid\n", SERVER, "", "runtime: fcgid\n", ""):
             shop.says(keys)
             shop.done("site.apply", DOMAIN)
             time.sleep(0.5)
 
     assert [] == visits.failed()
     assert 50 < len(visits.seen)
+    assert {"200 one", f"200 {INSIDE}"} == {said for page, *_, said in visits.seen if page.endswith(".php")}
     assert "" == shop.host.check("ls /etc/gatehouse/fcgid")
     told = shop.fab("site.apply", DOMAIN)
     assert " 0 changed, 0 failed" in told.stdout
@@ -109,21 +122,10 @@ def test_a_release_of_a_site_that_fcgid_runs(shop: Shop) -> None:
     assert "200 two" != shop.get()
 
 
-INSIDE = "deep inside"
-LISTENER = rf"""
-use IO::Socket::UNIX;
-my $s = IO::Socket::UNIX->new(Local => $ENV{{LISTEN}}, Listen => 20) or die;
-while (my $c = $s->accept) {{
-    while (<$c>) {{ last if /^\r?$/ }}
-    print $c "HTTP/1.0 200 OK\r\nCache-Control: no-store\r\n\r\n{INSIDE}";
-    close $c;
-}}"""
-
-
 @pytest.fixture(scope="module")
 def listening(shop: Shop) -> str:
     """The socket of a program of the site's own, which its own visitors reach."""
-    shop.says("runtime: server\ncommand: exec perl serve.pl\n")
+    shop.says(SERVER)
     shop.done("site.apply", DOMAIN)
     told = shop.deploy("listening", serve_pl=LISTENER)
     assert 0 == told.returncode, told.stdout + told.stderr
