@@ -150,7 +150,7 @@ def start(c):
     door = host.facts.units.get("haproxy.service", Unit())
     if alone(host) and "haproxy" in host.facts.packages and (door.active == "active" or door.enabled == "enabled"):
         host.run("HAProxy makes room for Apache", "systemctl disable --now haproxy")
-    port, hello = (80, "") if alone(host) else (BACKSTAGE, "PROXY UNKNOWN\\r\\n")
+    port, hello = (80, "") if alone(host) else (BACKSTAGE, "PROXY TCP4 127.0.0.1 127.0.0.1 1 1\\r\\n")
     mpm = [f"{ROOT}/mods-enabled/mpm_{name}.load" for name in ("event", "prefork", "worker")]
     serves = READY.format(port=port, hello=hello)
     host.service("apache2", reload_on=RELOADED, restart_on=[UNIT, PORTS, *mpm], ready=serves)

@@ -25,7 +25,7 @@ talk() { # METHOD BODY: prints the answer's body
     path=/gatehouse-members?xml=1
     [ "$1" = GET ] || path=/gatehouse-members
     {
-        [ "$how" = tls ] || printf 'PROXY UNKNOWN\\r\\n'
+        [ "$how" = tls ] || printf 'PROXY TCP4 127.0.0.1 127.0.0.1 1 1\\r\\n'
         printf '%s %s HTTP/1.0\\r\\nHost: %s\\r\\nReferer: https://%s/\\r\\n' "$1" "$path" "$site" "$site"
         printf 'User-Agent: Gatehouse\\r\\nAccept: */*\\r\\n'
         printf 'Content-Type: application/x-www-form-urlencoded\\r\\nContent-Length: %s\\r\\n\\r\\n%s' "${#2}" "$2"
