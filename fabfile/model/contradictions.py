@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from .document import Document, KeyPath
 from .fleet import Fleet
 from .refusal import Problem, shown_path
-from .runtime import PHP, PORTS, UNITS, Zone
+from .runtime import PHP, UNITS, Zone
 from .site import Site
 
 Entries = Sequence[tuple[Site, Document]]
@@ -64,21 +64,6 @@ def _of_zone(site: Site, zone: Zone, at: KeyPath, document: Document) -> Iterato
         yield document.says((*at, "runtime"), message, "runtime: static")
 
 
-def shared_ports(entries: Entries) -> Iterator[Problem]:
-    """Two programs that would listen at one port of the loopback."""
-    taken: dict[int, str] = {}
-    for site, document in entries:
-        for zone in site.zones:
-            if zone.runtime not in UNITS or zone.port is None:
-                continue
-            what = f"{site.both}{zone.path.rstrip('/')}"
-            if (other := taken.setdefault(zone.port, what)) == what:
-                continue
-            free = next(port for port in PORTS if port not in taken)
-            at: KeyPath = ("listen",) if zone.path == "/" else ("mounts", zone.path, "listen")
-            yield document.says(at, f"{zone.port} is already the port of {other}", f"listen: {free}")
-
-
 def mixed(fleet: Fleet, entries: Entries) -> Iterator[Problem]:
     """ITK is of the prefork MPM and the others are of event, and an Apache has one: which site must go elsewhere.
 
@@ -119,10 +104,3 @@ def _apart(fleet: Fleet, entry: tuple[Site, Document], other: tuple[Site, Docume
 def _event(fleet: Fleet, host: str, but: Site) -> bool:
     """Whether a host has sites of the event MPM."""
     return any(site.has(*EVENT) for site in fleet.sites_for(host) if site != but)
-
-
-def all_of(fleet: Fleet, entries: Iterable[tuple[Site, Document]]) -> Iterator[Problem]:
-    """What only shows when all sites are seen together."""
-    known = tuple(entries)
-    yield from shared_ports(known)
-    yield from mixed(fleet, known)

@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 def load_sites(directory: Path) -> tuple[Site, ...]:
     """Every site of `directory`, by domain, as those of one host. Raises Refusal with every problem in it."""
     entries, problems = _sites(directory)
-    problems += contradictions.all_of(Fleet(), [(entry.site, entry.document) for entry in entries])
+    problems += contradictions.mixed(Fleet(), [(entry.site, entry.document) for entry in entries])
     if problems:
         raise Refusal(problems)
     return tuple(sorted((entry.site for entry in entries), key=str))
@@ -64,7 +64,7 @@ def load_fleet(file: Path, cwd: Path | None = None) -> Fleet:
             problems += _shared_numbers(entries)
         problems += wiring.shared_ports(fleet, [(entry.site, entry.document) for entry in entries])
         placed = fleet.with_sites((entry.site for entry in entries), file)
-        problems += contradictions.all_of(placed, [(entry.site, entry.document) for entry in entries])
+        problems += contradictions.mixed(placed, [(entry.site, entry.document) for entry in entries])
     if problems or fleet is None:
         raise Refusal(problems)
     return fleet.model_copy(update={"sites": directory}).with_sites((entry.site for entry in entries), file)
