@@ -78,7 +78,8 @@ def test_lines_fields_and_paths_have_their_status_and_page_and_reach_no_member(b
     assert [] == [line for line in lines if "/over" in line]
     assert len(lines) == len(FITS)
     log = both.host.check("tail -n 100 /var/log/apache2/access.log")
-    passed = rf'^\S+ - - \[.*"GET /fits\S* HTTP/1.1" 200 .* balancer://\S+ http://{re.escape(both.member.ip)}\S* \d+ \S+$'
+    member = re.escape(both.member.ip)
+    passed = rf'^\S+ - - \[.*"GET /fits\S* HTTP/1.1" 200 .* balancer://\S+ http://{member}\S* \d+ \S+$'
     assert re.search(passed, log, re.MULTILINE), log[-600:]
 
 
