@@ -43,6 +43,7 @@ class Guarded:
     member: Machine
     lab: Lab
     directory: Path
+    roles: tuple[str, ...] = ("balancer",)
 
     def fab(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.host.fab(*words, directory=self.directory)
@@ -56,7 +57,7 @@ class Guarded:
     def said(self, **balancer: Any) -> None:
         """Write fleet.yml anew, with these keys of the balancer."""
         hosts = {
-            self.host.name: {"address": self.host.ip, "roles": ["balancer"]},
+            self.host.name: {"address": self.host.ip, "roles": self.roles},
             self.member.name: {"address": self.member.ip, "roles": ["member"]},
         }
         routes = {path: {"members": [self.member.name], **route} for path, route in ROUTES.items()}
@@ -87,18 +88,27 @@ def guarded12(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gu
     yield from _guarded(lab, "bookworm", tmp_path_factory.mktemp("waf12"))
 
 
+@pytest.fixture
+def behind(lab: Lab, tmp_path: Path) -> Iterator[Guarded]:
+    """The balancer behind HAProxy on the same host."""
+    yield from _guarded(lab, "trixie", tmp_path, ("balancer", "edge"), "haproxy")
+
+
 @pytest.fixture(params=["guarded", pytest.param("guarded12", marks=pytest.mark.demand)])
 def both(request: pytest.FixtureRequest) -> Guarded:
     """Either release."""
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
 
-def _guarded(lab: Lab, release: str, directory: Path) -> Iterator[Guarded]:
+def _guarded(
+    lab: Lab, release: str, directory: Path, roles: tuple[str, ...] = ("balancer",), *more: str
+) -> Iterator[Guarded]:
     with lab.adding() as start:
-        made = Guarded(start(release), start(), lab, directory)
+        made = Guarded(start(release), start(), lab, directory, roles)
         made.member.put({"/usr/local/sbin/member": MEMBER.read_bytes()}, 0o755)
         made.member.check(f"systemd-run -q --unit=member /usr/local/sbin/member {made.member.ip} 80")
         made.said()
         # With the certificate that names nobody: who asks here does not mind.
-        made.done("cert.install", "cert.program", "cert.requests", "cert.default", "balancer", "waf", "fail2ban")
+        before = ("cert.install", "cert.program", "cert.requests", "cert.default", *more)
+        made.done(*before, "balancer", "waf", "fail2ban")
         yield made
