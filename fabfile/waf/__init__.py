@@ -10,7 +10,7 @@ from typing import Any
 
 from ..engine import Host, task
 from ..model import Balancer
-from .guarding import DECIDING, HASTY, exclusions, filters, ways, whitelist, widest
+from .guarding import DECIDING, HASTY, exclusions, filters, guarded, ways, whitelist, widest
 from .pages import pages
 from .places import AUDIT, CONF, LOGS, RELOADED, ROOM, ROOT, SERVER_USER, SINK, TRIED, TRYING
 
@@ -29,6 +29,7 @@ DEBIANS = ("security2", "evasive")
 def install(c):
     """T3 "Building the binaries": mod_security, mod_evasive and the core rule set from Debian, not from source."""
     host = Host.of(c)
+    guarded(host)
     host.packages("libapache2-mod-security2", "modsecurity-crs", "libapache2-mod-evasive", "logrotate")
     host.template(ROTATED, logs=LOGS)
     host.template(SWEPT, room=ROOM, logs=LOGS, user=SERVER_USER)
@@ -44,8 +45,7 @@ def configure(c):
     pages.  T3's two requests a second for a page refuse whoever clicks twice.
     """
     host = Host.of(c)
-    balancer = host.fleet.balancer
-    assert balancer
+    balancer = guarded(host)
     braked = balancer.evasive.enabled and "edge" not in host.fleet.roles(host.name)
     for name in (*MODULES, *(("evasive",) if braked else ())):
         host.link(f"{ROOT}/mods-enabled/{name}.load", f"../mods-available/{name}.load", check=CHECK)

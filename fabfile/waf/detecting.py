@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..engine import Host, Problem, task
 from ..model import duration
+from .guarding import guarded
 from .places import CONF, FOR_NOW
 
 WATCH_FOR, MOST = "1h", "7d"
@@ -45,6 +46,7 @@ def detect_only(c, for_=WATCH_FOR):
     """
     seconds = duration(for_, "--for", MOST)
     host = Host.of(c)
+    guarded(host)
     _has(host)
     host.run(f"the rules only watch for {for_}", WATCH, str(seconds))
     if not host.dry:
@@ -56,9 +58,10 @@ def detect_only(c, for_=WATCH_FOR):
 def enforce(c):
     """On call: the rules refuse again what they find, before the time of `waf.detect-only` is over."""
     host = Host.of(c)
+    balancer = guarded(host)
     _has(host)
     if not until(host):
-        watches = host.fleet.balancer and host.fleet.balancer.waf.engine == "detect"
+        watches = balancer.waf.engine == "detect"
         host.note("fleet.yml says that they only watch (engine: detect)" if watches else "they do already")
         return
     host.run("the rules refuse again", ENFORCE)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 from itertools import product
 
-from ..model import Balancer
+from ..engine import Host
+from ..model import Balancer, Problem, Refusal
 from ..model.waf import Exclusion, Limits
 
 DECIDING = (949100, 949110, 959100, 200002, 200003, 200004, 200005)
@@ -46,6 +47,15 @@ class Excluded:
     where: str
     reason: str
     words: tuple[str, ...]
+
+
+def guarded(host: Host) -> Balancer:
+    """What fleet.yml says of the balancer on this host.  Raises Refusal where it is none."""
+    found = host.fleet.balancer
+    if found is None or "balancer" not in host.fleet.roles(host.name):
+        message = f"{host.name} is no balancer, and has no web application firewall"
+        raise Refusal(Problem(message, key="roles", example="lb1: {roles: [balancer]}"))
+    return found
 
 
 def beginning(path: str) -> str:

@@ -14,6 +14,7 @@ from ..engine import Host, console, query
 from ..model import duration
 from .detecting import until
 from .findings import Finding, findings
+from .guarding import guarded
 from .places import AUDIT
 
 SINCE, MOST = "1d", "14d"
@@ -86,6 +87,7 @@ def report(c, since=SINCE, json=False):
     """
     seconds = duration(since, "--since", MOST)
     host = Host.of(c)
+    guarded(host)
     found = summary(findings(host.ask(READ, str(seconds), AUDIT)))
     watching = until(host)
     if json:

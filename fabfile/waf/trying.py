@@ -15,6 +15,7 @@ from ..engine import Host, Problem, console, query
 from ..model import Refusal
 from .detecting import until
 from .findings import Finding, findings
+from .guarding import guarded
 from .places import TRIED, TRYING
 
 MOST = 64_000
@@ -57,9 +58,7 @@ def test(c, request, method="", data="", type_="application/x-www-form-urlencode
     behind them stands an empty answer.  So rules about answers find nothing.  Exit code 1 when it would be refused.
     """
     host = Host.of(c)
-    if not host.fleet.balancer:
-        raise Refusal("fleet.yml has no balancer, so there is no web application firewall")
-    tried = request_of(request, host.fleet.balancer.server_name, method, data, type_)
+    tried = request_of(request, guarded(host).server_name, method, data, type_)
     lines = host.ask(TRY, base64.b64encode(tried.raw).decode(), str(TRYING), TRIED).splitlines()
     words = lines[0].split() if lines else []
     if len(words) < 2 or not words[1].isdecimal():

@@ -11,14 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fabfile import waf
 from fabfile.engine.render import render
 from fabfile.model import Balancer, Refusal
 from fabfile.model.waf import STATUSES
-from fabfile.waf import guarding
+from fabfile.waf import care, guarding
 from fabfile.waf.findings import finding, findings
 from fabfile.waf.pages import pages
 from fabfile.waf.reporting import summary
 from fabfile.waf.trying import request_of
+
+from .recording import Recorded
 
 LIMITS = "/etc/apache2/conf-available/gatehouse-limits.conf"
 
@@ -250,3 +253,15 @@ def test_a_whole_request_is_read_from_a_file(tmp_path: Path) -> None:
 def test_what_is_no_request_is_refused(text: str) -> None:
     with pytest.raises(Refusal):
         request_of(text, "x")
+
+
+# ---------------------------------------------------------------------- who has one
+
+
+@pytest.mark.parametrize("body", [waf.install, waf.configure, care.detect_only, care.enforce, care.report])
+def test_a_host_that_is_no_balancer_is_refused(monkeypatch: pytest.MonkeyPatch, body: Any) -> None:
+    host = Recorded(monkeypatch)
+
+    with pytest.raises(Refusal, match="vps is no balancer"):
+        body.body.__wrapped__(None)
+    assert [] == host.after()
