@@ -258,7 +258,7 @@ def test_what_is_no_request_is_refused(text: str) -> None:
 # ---------------------------------------------------------------------- who has one
 
 
-@pytest.mark.parametrize("body", [waf.install, waf.configure, care.detect_only, care.enforce, care.report])
+@pytest.mark.parametrize("body", [waf.install, waf.configure, *care.TASKS[:3]])
 def test_a_host_that_is_no_balancer_is_refused(monkeypatch: pytest.MonkeyPatch, body: Any) -> None:
     host = Recorded(monkeypatch)
 
