@@ -19,10 +19,11 @@ REFUSED = {"13": "429", "12": "403"}
 
 
 def ask(guarded: Guarded, stranger: Stranger, family: int, times: int = 1, path: str = "/flood") -> Counter[str]:
-    """The statuses of so many requests for one page, one after the other over one connection."""
+    """The statuses of so many requests for one page, each over a connection of its own: every child has its share."""
     target = guarded.host.ip if family == 4 else f"[{guarded.host.ip6}]"
     url = f"https://{NAME}{path}?[1-{times}]"
-    words = ["--insecure", "--connect-to", f"::{target}:", "-o", "/dev/null", "--write-out", "%{http_code}\n", url]
+    alone = ["--insecure", "--http1.1", "-H", "Connection: close", "--connect-to", f"::{target}:"]
+    words = [*alone, "-o", "/dev/null", "--write-out", "%{http_code}\n", url]
     return Counter(stranger.curl(*words).out.split())
 
 
@@ -34,7 +35,7 @@ def test_a_flood_is_refused_and_its_address_is_free_again_and_another_one_never_
     flood = ask(both, stranger, 4, FLOOD)
     assert flood[refused] > FLOOD / 2, flood
     assert len(both.reached()) - before == flood["200"]
-    assert ask(both, stranger, 4) == {refused: 1}
+    assert ask(both, stranger, 4, 5)[refused] > 0  # a child that has just begun knows of nothing
     assert ask(both, stranger, 6, 5) == {"200": 5}
     time.sleep(PERIOD + 1)
     assert ask(both, stranger, 4, 5, "/calm") == {"200": 5}
