@@ -13,6 +13,8 @@ import pytest
 from ..machine import Stranger
 from .conftest import NAME, PERIOD, Guarded
 
+pytestmark = pytest.mark.demand
+
 FLOOD = 400
 REFUSED = {"13": "429", "12": "403"}
 """Debian 12's mod_evasive knows no other status."""
@@ -56,7 +58,6 @@ def test_an_operator_and_the_host_itself_are_never_refused(guarded: Guarded) -> 
     assert answers.count(b"HTTP/1.1 200 ") == 60
 
 
-@pytest.mark.demand
 def test_behind_haproxy_its_one_table_does_the_same_and_bans_go_to_the_visitor(
     behind: Guarded, stranger: Stranger
 ) -> None:
@@ -74,7 +75,6 @@ def test_behind_haproxy_its_one_table_does_the_same_and_bans_go_to_the_visitor(
     assert [row["client"] for row in report["clients"]] == [stranger.ip]
 
 
-@pytest.mark.demand
 def test_who_attacks_again_and_again_is_banned_by_his_own_address(both: Guarded, stranger: Stranger) -> None:
     url = f"https://{NAME}/shop?name=%3Cscript%3Ealert({{}})%3C/script%3E"
     target = ["--insecure", "--connect-to", f"::{both.host.ip}:", "-H", "X-Forwarded-For: 192.0.2.99"]
@@ -92,7 +92,6 @@ def test_who_attacks_again_and_again_is_banned_by_his_own_address(both: Guarded,
     assert ask(both, stranger, 4, 1, "/after") == {"200": 1}
 
 
-@pytest.mark.demand
 def test_who_goes_on_although_refused_is_banned_for_ten_minutes(both: Guarded, stranger: Stranger) -> None:
     try:
         end = time.monotonic() + 60

@@ -10,6 +10,8 @@ import pytest
 from ..machine import Stranger
 from .conftest import APP, NAME, Guarded
 
+pytestmark = pytest.mark.demand
+
 BODY = 102_400
 HEAD = "GET {} HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: test\r\nAccept: */*\r\nConnection: close\r\n{}\r\n"
 PAGE = re.compile(r"<title>(\d+) [^<]+</title>.*<h1>.*<small>([A-Za-z0-9@_-]{20,})</small>", re.DOTALL)

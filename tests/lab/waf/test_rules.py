@@ -12,6 +12,8 @@ import pytest
 from . import ordinary, regression
 from .conftest import APP, NAME, Guarded
 
+pytestmark = pytest.mark.demand
+
 # What of the core rule set's own tests another server than theirs answers otherwise.
 EXCEPTED = {
     "920100-4": "CONNECT: an Apache without mod_proxy_connect says 400 by itself; the test wants 403 or 405",
@@ -106,7 +108,6 @@ def test_nothing_is_to_do_a_second_time(both: Guarded) -> None:
     assert "3 kept, 0 changed" in both.done("waf")
 
 
-@pytest.mark.demand
 def test_the_core_rule_sets_own_tests(both: Guarded, pytestconfig: pytest.Config) -> None:
     """With `--crs DIR`: a checkout of the rule set for each release, DIR/3.3.7 and DIR/3.3.4.
 
