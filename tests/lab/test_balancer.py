@@ -24,14 +24,15 @@ pytestmark = pytest.mark.demand
 
 NAME = "www.example.com"
 PLACE = f"https://{NAME}"
-FRONT = {**SETTINGS["cluster"]["balancer"], "evasive": {"enabled": False}}
+FRONT = {**SETTINGS["cluster"]["balancer"], "evasive": {"enabled": False}, "waf": {"engine": "detect"}}
 
 
 @pytest.fixture(scope="module")
 def front(cluster: Lab) -> Iterator[Machine]:
     """The balancer, after the command that a person would type.  Members are bare: their service is their owner's.
 
-    Whoever comes as often as these tests do would be shut out as a flood: that is another module's subject.
+    Whoever comes as often as these tests do would be shut out as a flood, and who lies as they do as an attacker: that
+    is another module's subject.
     """
     machine = cluster.machine("balancer")
     cluster.describe(balancer=FRONT)
@@ -238,14 +239,14 @@ def test_a_page_that_breaks_off_is_asked_once_more_with_all_of_its_address(
 
 
 def test_the_drill_tells_what_each_accident_costs(front: Machine) -> None:
-    done = front.fab("balancer.drill", "/paid_user", "--json", timeout=300)
+    done = front.fab("balancer.drill", "/paid_user", "--rate", "20", "--json", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     found = {each["event"]: each for each in json.loads(done.stdout[done.stdout.index("{"):])["events"]}
     print(done.stdout)
     assert {*found} == {"stopped", "gone", "hung"}
     for each in found.values():
-        assert each["requests"] > 500
-        assert each["elsewhere"] > 100
+        assert each["requests"] > 150
+        assert each["elsewhere"] > 50
         assert each["lost_twice"] == 0, each
     assert found["stopped"]["lost"] == 0
     assert "GATEHOUSE-DRILL" not in front.check("iptables -S")
