@@ -78,6 +78,7 @@ def shop(lab: Lab, vps: Machine, stranger: Stranger, tmp_path: Path) -> Iterator
         yield shop
 
 
+@pytest.mark.demand
 def test_a_site_s_own_programs_run_as_its_user_and_change_places_without_a_lost_request(shop: Shop, seen: Seen) -> None:
     assert 0 == shop.deploy("one", **PROGRAMS).returncode
     with visiting(shop.stranger, shop.host, f"{DOMAIN}/version.php", "example.com/") as visits:
