@@ -29,7 +29,7 @@ for unit do
     gatehouse-turn ends "$unit"
     rm -rf -- "/etc/systemd/system/$unit@.service" "/etc/gatehouse/units/$short.sh" \\
         "/etc/gatehouse/tomcat/$owner.$name" "/etc/gatehouse/secrets/ajp/$owner.$name" \\
-        "/etc/gatehouse/secrets/ajp/$owner.$name.conf" "$home/loaded/$unit.turn"
+        "/etc/gatehouse/secrets/ajp/$owner.$name.conf" "$home/loaded/gatehouse-$owner.$name.turn"
     ls /etc/systemd/system/gatehouse-"$owner":*@.service ||
         rm -f -- "/etc/systemd/system/gatehouse-$(echo "$owner" | tr - :).slice"
 done
@@ -88,9 +88,10 @@ def _unit(host: Host, site: Site, zone: Zone) -> None:
     runs = any(
         (now := host.facts.units.get(f"{name}@{n}.service")) is not None and now.active == "active" for n in (1, 2)
     )
+    turned = f"{name.replace(':', '.')}.turn"  # what the host remembers has no colon in its name
     if not runs:
-        host.facts.loaded.pop(f"{name}.turn", None)
-    host.run(f"{name} serves", OVER, name, site.root, name=f"{name}.turn", on=taken)
+        host.facts.loaded.pop(turned, None)
+    host.run(f"{name} serves", OVER, name, site.root, name=turned, on=taken)
 
 
 @task

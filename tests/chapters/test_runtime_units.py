@@ -84,6 +84,7 @@ def test_what_serves_and_did_not_change_is_left_alone(host: Recorded) -> None:
     for name in ("_", "wiki", "app"):
         host.facts.units[f"gatehouse-example-com:{name}@2.service"] = Unit("active", "enabled")
     for run in runs(first):
+        assert ":" not in run.name, "the look takes a name and what is remembered apart by it"
         if run.on:
             host.facts.loaded[run.name] = host.facts.digest(run.on)
 
