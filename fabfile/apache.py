@@ -170,7 +170,8 @@ def vhosts(c):
     """
     host = Host.of(c)
     _vhosts(host, host.chosen)
-    _unneeded(host)
+    if not host.narrowed:
+        _unneeded(host)
 
 
 def lines_of(site: Site) -> list[str]:
@@ -286,8 +287,9 @@ def _vhosts(host: Host, sites: Iterable[Site]) -> None:
 @task
 def start(c):
     """T1 Apache: run it now and at every boot, and reload it when anything below /etc/apache2 changed."""
-    # A reload takes everything but another MPM or another sandbox.
-    mpm = [f"{ROOT}/mods-enabled/mpm_{name}.load" for name in ("event", "prefork", "worker")]
+    # A reload takes everything but another MPM or another sandbox; and mod_fcgid, of which a server that was started
+    # without it has half: its children fall one after another.
+    mpm = [f"{ROOT}/mods-enabled/{name}.load" for name in ("mpm_event", "mpm_prefork", "mpm_worker", "fcgid")]
     Host.of(c).service("apache2", reload_on=[ROOT + "/", *PARTS], restart_on=[UNIT, *mpm], ready=READY)
 
 
