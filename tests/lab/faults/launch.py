@@ -44,7 +44,7 @@ op() {
 
 EVERY = r"""
 unseen() {
-    where="$doing: $*"
+    where=$(printf '%s\n' "$doing: $*" | sed 's/[0-9]\{8\}-[0-9]\{6\}/TIME/g')  # a release's name is new each time
     ! grep -qxF -- "$where" /run/killing/points || return
     printf '%s\n' "$where" >> /run/killing/points
 }
