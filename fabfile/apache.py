@@ -97,7 +97,7 @@ def install(c):
     host = Host.of(c)
     host.template(PORTS, check=CHECK)
     host.directory(SUEXEC)
-    host.template(UNIT)
+    host.template(UNIT, user="www-data")
     host.packages("apache2")
     host.directory(ROOT, mode=0o750)
 

@@ -63,7 +63,7 @@ def install(c):
     front(host)
     host.user(USER)
     host.file(PORTS, render(f"{ROOT}/balancer/ports.conf", {"alone": alone(host), "backstage": BACKSTAGE}), check=CHECK)
-    host.template(UNIT)
+    host.template(UNIT, user=USER)
     host.packages("apache2", "openssl", "socat")
     host.directory(ROOT, mode=0o750)
 

@@ -53,6 +53,12 @@ def test_routes_are_tried_longest_first_and_what_is_ours_before_them(monkeypatch
     ]
 
 
+def test_its_tmp_is_its_own_user_s_or_a_long_body_has_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = contents(fronted(monkeypatch).after(balancer.install))[balancer.UNIT]
+    assert "chown web_daemon: /tmp /var/tmp" in unit
+    assert "www-data:" not in unit
+
+
 def test_members_are_known_by_address_and_a_spare_stands_by(monkeypatch: pytest.MonkeyPatch) -> None:
     text = vhost(fronted(monkeypatch))
     pool = text.partition('<Proxy "balancer://paid_user">')[2].partition("</Proxy>")[0]
