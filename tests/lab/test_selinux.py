@@ -140,6 +140,7 @@ def test_enforcing_goes_back_by_itself_when_nobody_gets_in(confined: Confined) -
 @pytest.mark.demand
 def test_again_it_changes_nothing(confined: Confined) -> None:
     done = confined.fab("selinux", "--json")
+    assert 0 == done.returncode, done.stdout + done.stderr
     told = json.loads(done.stdout)
 
     assert ["kept", "kept"] == [step["outcome"] for step in told["steps"]]
