@@ -125,14 +125,18 @@ def _words(exclusion: Exclusion) -> tuple[str, ...]:
 def whitelist(networks: Iterable[str], release: str) -> tuple[list[str], list[str]]:
     """What mod_evasive takes for these networks, and those that it cannot know.
 
-    Debian 12's knows IPv4 by whole bytes with *, and single addresses of IPv6; Debian 13's any network.
+    Debian 12's knows IPv4 by whole bytes with *, and single addresses of IPv6.  Debian 13's knows any network, by the
+    family of the connection's address: at a socket for both, who comes over IPv4 has one of IPv6 (RFC 4291, 2.5.5.2).
     """
     known: dict[str, None] = {}
     unknown = []
     for text in networks:
         network = ip_network(text)
         if release != "12":
-            known[str(network) if network.num_addresses > 1 else str(network.network_address)] = None
+            single = network.num_addresses == 1
+            known[str(network.network_address) if single else str(network)] = None
+            if isinstance(network, IPv4Network):
+                known[f"::ffff:{network.network_address}" + ("" if single else f"/{96 + network.prefixlen}")] = None
         elif isinstance(network, IPv4Network) and network.prefixlen >= 8:
             known |= dict.fromkeys(_with_stars(network))
         elif network.num_addresses == 1:

@@ -143,8 +143,11 @@ def test_debian_12_knows_ipv4_by_whole_bytes() -> None:
     assert ["fd00::/64"] == unknown
 
 
-def test_debian_13_knows_networks() -> None:
-    assert (["10.0.0.0/22", "fd00::/64", "::1"], []) == guarding.whitelist(["10.0.0.0/22", "fd00::/64", "::1"], "13")
+def test_debian_13_knows_networks_and_those_of_ipv4_as_a_socket_for_both_names_them() -> None:
+    known, unknown = guarding.whitelist(["10.0.0.0/22", "10.1.1.1", "fd00::/64", "::1"], "13")
+
+    assert ["10.0.0.0/22", "::ffff:10.0.0.0/118", "10.1.1.1", "::ffff:10.1.1.1", "fd00::/64", "::1"] == known
+    assert [] == unknown
 
 
 # ---------------------------------------------------------------------- pages
