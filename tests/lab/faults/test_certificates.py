@@ -690,7 +690,9 @@ def test_f53_two_hundred_that_are_due_are_ordered_one_by_one(
     mark = vps.check("journalctl -q -n 0 --show-cursor | sed -n 's/^-- cursor: //p'").strip()
     start = time.monotonic()
     vps.check("systemd-run --quiet --unit=many -p StandardOutput=file:/run/many.out gatehouse-renew --porcelain")
-    load = "curl -k -s --rate 5/s -o /dev/null -w '%{http_code}\\n' 'https://example.com/?[1-3000]' & load=$!; "
+    load = (
+        "curl -k -s --rate 5/s -o /dev/null -w '%{stderr}%{http_code}\\n' 'https://example.com/?[1-3000]' & load=$!; "
+    )
     stranger.check(f"({load} echo $load >/tmp/load.pid; wait) >/tmp/load.out 2>&1 &")
     most = vps.check(CENSUS, timeout=1200).strip()
     took = time.monotonic() - start

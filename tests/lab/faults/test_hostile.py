@@ -22,6 +22,7 @@ CHANGED = "domain: example.com\nsubdomains: [www]\nphp:\n  children: 6\ncache:\n
 OURS = re.compile(
     r".*example[.-]com.*|/etc/haproxy/\w+\.map|/etc/gatehouse/sessions/users\.acl|/etc/\.etckeeper"
     r"|/etc/fail2ban/paths-overrides\.local|/var/lib/gatehouse/.*|/etc/apache2/conf-available/.*"
+    r"|/var/www/kiosk\.co\.test/log/.*"  # rotated, where somebody came by
 )
 LATER = (
     "logrotate --force /etc/logrotate.d/gatehouse-sites",
@@ -179,7 +180,8 @@ def test_f22_logs_are_in_a_directory_of_root_s(host: Machine, seen: Seen) -> Non
 
 SHARED = "deploy:\n  keep: 2\n  shared: [uploads, storage/app, .env]\n"
 SHOP_S = re.compile(
-    r".*shop[.-]test.*|/etc/haproxy/\w+\.map|/etc/gatehouse/sessions/users\.acl|/etc/\.etckeeper|/etc/g?shadow-?|/etc/passwd-?|/etc/group-?|/var/www/kiosk.co.test/log/.*"
+    r".*shop[.-]test.*|/etc/haproxy/\w+\.map|/etc/gatehouse/sessions/users\.acl|/etc/\.etckeeper|/etc/g?shadow-?|/etc/passwd-?|/etc/group-?"
+    r"|/etc/sub[ug]id-?|/var/www/kiosk\.co\.test/log/.*"
     r"|/etc/fail2ban/paths-overrides\.local|/var/lib/gatehouse/.*|/var/backups(/.*)?|/etc/\.pwd\.lock"
 )
 # Wherever a deploy, a removal or a rotation comes by, as far as the kernel lets its user.

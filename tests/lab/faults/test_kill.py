@@ -267,9 +267,7 @@ def test_f04_ctrl_c_twice_leaves_at_once(vps: Machine, installing: Callable[[], 
 
 @pytest.mark.demand
 @pytest.mark.fault("F-12")
-def test_f12_a_reboot_under_a_run(
-    vps: Machine, stranger: Stranger, installing: Callable[[], None], seen: Seen
-) -> None:
+def test_f12_a_reboot_under_a_run(vps: Machine, stranger: Stranger, installing: Callable[[], None], seen: Seen) -> None:
     fab = Terminal(vps, "bootstrap")
     fab.wait_for(INSTALL)
     began = time.monotonic()

@@ -227,9 +227,7 @@ def test_f60_keys_alone_are_refused_to_who_came_by_password(bare: Bare, seen: Se
     before = host.check("sshd -T; find /etc /var/lib -newer /proc/1/cmdline -path '*gatehouse*'")
     by_password = 'c.connect_kwargs = {"password": "right", "allow_agent": False, "look_for_keys": False}'
     config = str(host.directory / "ssh_config")
-    program = PROGRAM.format(
-        seconds=60, name=host.name, config=config, task="sshd.configure", mistake=by_password
-    )
+    program = PROGRAM.format(seconds=60, name=host.name, config=config, task="sshd.configure", mistake=by_password)
 
     run = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
 
@@ -263,10 +261,7 @@ BROKEN = {
 @pytest.mark.fault("F-58")
 @pytest.mark.parametrize(
     "broken",
-    [
-        name if name == "IPv4 nonsense, IPv6 empty" else pytest.param(name, marks=pytest.mark.demand)
-        for name in BROKEN
-    ],
+    [name if name == "IPv4 nonsense, IPv6 empty" else pytest.param(name, marks=pytest.mark.demand) for name in BROKEN],
 )
 def test_f58_a_boot_with_broken_rules_lets_ssh_in_and_nothing_else(
     vps: Machine, stranger: Stranger, seen: Seen, broken: str
@@ -410,9 +405,7 @@ def failed_login(machine: Machine) -> str:
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(paramiko.MissingHostKeyPolicy())
     try:
-        client.connect(
-            machine.ip, username="ops", pkey=STRANGE, timeout=5, allow_agent=False, look_for_keys=False
-        )
+        client.connect(machine.ip, username="ops", pkey=STRANGE, timeout=5, allow_agent=False, look_for_keys=False)
     except Exception as error:
         return type(error).__name__
     finally:

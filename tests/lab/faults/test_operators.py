@@ -22,6 +22,7 @@ from .truth import files, listing, managed
 
 Say = Callable[[str], None]
 
+
 def refusal(done: subprocess.CompletedProcess[str]) -> str:
     """What a guard said: exit code 3, one error, the next thing to type, no traceback."""
     assert 3 == done.returncode, done.stdout + done.stderr
@@ -34,9 +35,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.mark.fault("F-08")
-def test_f08_an_unknown_key_is_refused_with_its_fingerprint(
-    lab: Lab, vps: Machine, tmp_path: Path, seen: Say
-) -> None:
+def test_f08_an_unknown_key_is_refused_with_its_fingerprint(lab: Lab, vps: Machine, tmp_path: Path, seen: Say) -> None:
     directory = lab.describe(tmp_path, sites=lab.directory / "sites")
     (directory / "known_hosts").write_text("")
     logins = logins_of(vps)
