@@ -287,10 +287,11 @@ def _vhosts(host: Host, sites: Iterable[Site]) -> None:
 @task
 def start(c):
     """T1 Apache: run it now and at every boot, and reload it when anything below /etc/apache2 changed."""
-    # A reload takes everything but another MPM or another sandbox; and mod_fcgid, of which a server that was started
-    # without it has half: its children fall one after another.
-    mpm = [f"{ROOT}/mods-enabled/{name}.load" for name in ("mpm_event", "mpm_prefork", "mpm_worker", "fcgid")]
-    Host.of(c).service("apache2", reload_on=[ROOT + "/", *PARTS], restart_on=[UNIT, *mpm], ready=READY)
+    # A reload takes everything but another sandbox, another MPM, and modules with a daemon of their own, of which a
+    # server that was started without them has half: mod_fcgid's children fall, mod_cgid finds nobody to ask.
+    whole = ("mpm_event", "mpm_prefork", "mpm_worker", "fcgid", "cgid")
+    modules = [f"{ROOT}/mods-enabled/{name}.load" for name in whole]
+    Host.of(c).service("apache2", reload_on=[ROOT + "/", *PARTS], restart_on=[UNIT, *modules], ready=READY)
 
 
 def off(host: Host, site: Site) -> None:

@@ -19,10 +19,11 @@ from .engine.host import OPERATORS
 from .firewall import loading
 from .firewall.rules import RULES
 from .history import APT, GIT, Entry, entry_id, known, right, unquoted
+from .site import CRON_DENY
 
 ACCOUNTS = {
     f"/etc/{name}{old}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid") for old in ("", "-")
-}
+} | {CRON_DENY}
 OWN = {
     "/etc/.etckeeper",
     "/etc/.gitignore",

@@ -6,12 +6,21 @@ What listens or is started comes first (STEPS), then Apache's vhosts lead there,
 
 from __future__ import annotations
 
+from ..engine import Host
 from .cgi import programs
 from .fcgid import fcgid, former
+from .fcgid import forget as forget_wrappers
 from .itk import itk
-from .units import ended, forget, units
+from .units import end, ended, units
 
 STEPS = (fcgid, programs, itk, units)
 STEPS_AFTER = (former, ended)
+
+
+def forget(host: Host, owner: str) -> None:
+    """Of a site that is removed, what runs its code ends, and all that was made for it goes."""
+    end(host, owner)
+    forget_wrappers(host, owner)
+
 
 __all__ = ["STEPS", "STEPS_AFTER", "ended", "fcgid", "forget", "former", "itk", "programs", "units"]

@@ -7,6 +7,7 @@ from ..engine import Host, task
 from ..engine.render import render
 from ..model import Site
 from .cgi import SUEXEC
+from .itk import PLACE as ITK
 
 FORMS = "/etc/gatehouse/fcgid"
 WRAPPERS = "/var/www/.suexec"
@@ -56,7 +57,10 @@ def fcgid(c):
 
 
 GONE = """
-for owner do rm -rf -- "/var/www/.suexec/$owner" "/etc/gatehouse/fcgid/$owner" "/etc/gatehouse/itk/$owner.conf"; done
+for owner do
+    rm -rf -- "/var/www/.suexec/$owner" "/etc/gatehouse/fcgid/$owner" "/etc/gatehouse/itk/$owner.conf" \\
+        "$home/loaded/fcgid-$owner"
+done
 """
 
 
@@ -68,10 +72,17 @@ def former(c):
         site.owner
         for site in host.chosen
         if (f"{FORMS}/{site.owner}" in host.facts.files and not site.has("fcgid"))
-        or (f"/etc/gatehouse/itk/{site.owner}.conf" in host.facts.files and not site.has("itk"))
+        or (f"{ITK}/{site.owner}.conf" in host.facts.files and not site.has("itk"))
     ]
     if left:
         host.run("former wrappers go", GONE, *left)
+
+
+def forget(host: Host, owner: str) -> None:
+    """What suEXEC or ITK had for a site that is removed, and what the host remembers of it, goes."""
+    had = f"{FORMS}/{owner}" in host.facts.files or f"{ITK}/{owner}.conf" in host.facts.files
+    if had or f"fcgid-{owner}" in host.facts.loaded:
+        host.run("former wrappers go", GONE, owner)
 
 
 def _settings(host: Host, site: Site) -> dict[str, str]:

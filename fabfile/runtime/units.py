@@ -104,7 +104,7 @@ def ended(c):
         host.run(f"{', '.join(gone)} end", ENDS, *gone)
 
 
-def forget(host: Host, owner: str) -> None:
+def end(host: Host, owner: str) -> None:
     """The programs of a site that is removed end, and all that was made for them goes."""
     if gone := sorted(name for name in _there(host) if name.partition(":")[0] == f"gatehouse-{owner}"):
         host.run(f"{', '.join(gone)} end", ENDS, *gone)

@@ -184,7 +184,7 @@ def test_an_undo_of_a_site_that_was_added_stops_serving_it_and_touches_no_other(
             vps.exec(FORGET)
 
 
-ACCOUNTS = re.compile(r"/etc/(passwd|group|g?shadow|sub[ug]id)-?|/etc/lego/.*")
+ACCOUNTS = re.compile(r"/etc/(cron\.deny|passwd|group|g?shadow|sub[ug]id)-?|/etc/lego/.*")
 STAYS = {
     "/etc/gatehouse/secrets/php/undone-test.conf",
     "/etc/gatehouse/secrets/sessions/undone-test",
