@@ -290,8 +290,8 @@ def start(c):
     # A reload takes everything but another sandbox, another MPM, and modules with a daemon of their own, of which a
     # server that was started without them has half: mod_fcgid's children fall, mod_cgid finds nobody to ask.
     whole = ("mpm_event", "mpm_prefork", "mpm_worker", "fcgid", "cgid")
-    modules = [f"{ROOT}/mods-enabled/{name}.load" for name in whole]
-    Host.of(c).service("apache2", reload_on=[ROOT + "/", *PARTS], restart_on=[UNIT, *modules], ready=READY)
+    loads = [f"{ROOT}/mods-enabled/{name}.load" for name in whole]
+    Host.of(c).service("apache2", reload_on=[ROOT + "/", *PARTS], restart_on=[UNIT, *loads], ready=READY)
 
 
 def off(host: Host, site: Site) -> None:
