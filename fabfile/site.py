@@ -42,10 +42,10 @@ def users(c):
             )
         host.user(site.owner, home=site.root, uid=_number(host, site))
     host.user(APACHE, home="/var/www", groups=[site.owner for site in host.chosen])
-    _no_jobs_of_their_own(host)
+    no_jobs_of_their_own(host)
 
 
-def _no_jobs_of_their_own(host: Host) -> None:
+def no_jobs_of_their_own(host: Host) -> None:
     """crontab(1) is none of the sites' business: cron runs jobs outside of every sandbox and limit.
 
     Root gives a site its jobs, in a file of /etc/cron.d that names its user.

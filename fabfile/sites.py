@@ -417,6 +417,7 @@ def remove(c, domain, yes=False):
         if makes_pages(host):
             database.drop(host, one)
         host.run(f"remove {one.root} and its user", FORGET, one.root, one.owner, one.domain)
+        site.no_jobs_of_their_own(host)
 
 
 def _door(host: Host) -> Any:

@@ -15,6 +15,9 @@ from .lab import Lab
 from .machine import Machine, Stranger
 from .shop import DOMAIN, OWNER, ROOT, Shop, opened, visiting
 
+# It gives the shared web servers another kind of Apache for a while.
+pytestmark = pytest.mark.demand
+
 ROOM = f"{ROOT}/public_html/_"
 SERVED = (
     "systemctl show -p ExecMainPID,ExecMainStartTimestampMonotonic apache2; journalctl -q -u apache2 -o cat | wc -l"
