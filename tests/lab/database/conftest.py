@@ -43,7 +43,7 @@ rm -rf /etc/systemd/system/mariadb.service.d /var/lib/gatehouse/loaded/databases
 for site in blog shop press; do
     find /etc -name "$site.test.*" -delete
     userdel $site-test
-    sed -i "/^$site-test\$/d" /etc/cron.deny
+    sed -i "/^$site-test/d" /etc/cron.deny
     groupdel $site-test
     rm -rf /var/www/$site.test
 done
