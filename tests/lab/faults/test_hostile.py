@@ -181,7 +181,7 @@ def test_f22_logs_are_in_a_directory_of_root_s(host: Machine, seen: Seen) -> Non
 SHARED = "deploy:\n  keep: 2\n  shared: [uploads, storage/app, .env]\n"
 SHOP_S = re.compile(
     r".*shop[.-]test.*|/etc/haproxy/\w+\.map|/etc/gatehouse/sessions/users\.acl|/etc/\.etckeeper|/etc/g?shadow-?|/etc/passwd-?|/etc/group-?"
-    r"|/etc/sub[ug]id-?|/var/www/kiosk\.co\.test/log/.*"
+    r"|/etc/sub[ug]id-?|/etc/cron\.deny|/var/www/kiosk\.co\.test/log/.*"
     r"|/etc/fail2ban/paths-overrides\.local|/var/lib/gatehouse/.*|/var/backups(/.*)?|/etc/\.pwd\.lock"
 )
 # Wherever a deploy, a removal or a rotation comes by, as far as the kernel lets its user.
