@@ -13,7 +13,7 @@ from rich.console import Console
 import tasks
 from tests.lab.faults import table
 from tests.lab.faults.catalogue import FAULTS, Fault
-from tests.lab.faults.table import Outcome
+from tests.lab.faults.table import Check, Outcome
 
 TESTS = """
 import pytest
@@ -84,8 +84,8 @@ def test_every_outcome_is_gathered(run: Run) -> None:
     assert run.kept["F-34"].text == "as expected (2 checks)"
     assert run.kept["F-36"].text == "test_f36: OSError: no host"
     assert "not today" in run.kept["F-37"].text
-    assert ("ci", "2 checks") == (run.kept["F-31"].by, f"{run.kept['F-31'].checks} checks")
-    assert run.kept["F-31"].commit
+    assert ("ci", "2 checks") == (run.kept["F-31"].by, f"{len(run.kept['F-31'].checks)} checks")
+    assert run.kept["F-31"].oldest.commit
     assert run.kept["F-31"].whole
     assert "this shows no fault" not in str(run.kept)
 
@@ -97,15 +97,39 @@ def test_what_was_seen_before_stays_until_it_is_seen_again(run: Run) -> None:
     run("--faults", "faults.json", "--only", "F-31")
 
     assert ["F-31", "F-32", "F-33", "F-34"] == list(run.kept)
-    assert ("42 files", 1, 2) == (run.kept["F-31"].text, run.kept["F-31"].checks, run.kept["F-31"].tests)
+    assert ("42 files", 1, 2) == (run.kept["F-31"].text, len(run.kept["F-31"].checks), run.kept["F-31"].tests)
     assert not run.kept["F-31"].whole
 
 
-def test_a_part_does_not_take_the_place_of_the_whole(run: Run) -> None:
-    run("--faults", "faults.json", "--only", "F-31", "--demand")
+def test_a_part_is_run_again_and_the_rest_stays(run: Run) -> None:
+    run("--faults", "faults.json", "--only", "F-31,F-32", "--demand")
     run("--faults", "faults.json", "--only", "F-31")
 
     assert "42 files; 5000 files" == run.kept["F-31"].text
+    assert run.kept["F-31"].whole
+
+    run.pytester.makepyfile(TESTS.replace("5000 files", "60000 files").replace("1 == 2", "1 == 1"))
+    run("--faults", "faults.json", "-k", "f31_b or f32", "--demand")
+
+    assert "42 files; 60000 files" == run.kept["F-31"].text
+    assert [True, True] == [run.kept[name].held for name in ("F-32", "F-33")]
+
+
+def test_a_test_that_is_no_more_is_forgotten(run: Run) -> None:
+    run("--faults", "faults.json", "--only", "F-31", "--demand")
+    run.pytester.makepyfile(TESTS.replace("test_f31_b", "test_f31_c").replace("5000 files", "60000 files"))
+
+    run("--faults", "faults.json", "--only", "F-31", "-k", "f31_a")
+
+    assert ("42 files", False) == (run.kept["F-31"].text, run.kept["F-31"].whole)
+
+
+def test_what_is_kept_is_a_line_a_test(run: Run) -> None:
+    run("--faults", "faults.json", "--demand")
+    text = (run.pytester.path / "faults.json").read_text()
+
+    assert sum(len(outcome.checks) for outcome in run.kept.values()) == text.count("::")
+    assert all(line.count("::") <= 1 for line in text.splitlines())
 
 
 def test_a_machine_reads_this_run_alone(run: Run) -> None:
@@ -136,8 +160,16 @@ def test_a_test_of_a_fault_that_is_in_no_catalogue_stops_the_run(pytester: pytes
 # ---------------------------------------------------------------------------------------------- how it is told
 
 SEEN = {
-    "F-31": Outcome(True, 2, 3, ["13 files, each at its line"], by="ci", commit="abc1234", day="2026-11-21"),
-    "F-35": Outcome(held=False, seen=["a | b", "<script> [red]not a colour[/] *x* _y_", "two\nlines " + "long " * 60]),
+    "F-31": Outcome(
+        3,
+        {
+            "a": Check(True, ["13 files, each at its line"], "ci", "abc1234", "2026-11-21"),
+            "b": Check(day="2026-11-22"),
+        },
+    ),
+    "F-35": Outcome(
+        1, {"c": Check(False, ["a | b", "<script> [red]not a colour[/] *x* _y_", "two\nlines " + "long " * 60])}
+    ),
 }
 
 
@@ -164,7 +196,7 @@ def test_the_page_has_a_row_for_every_fault_and_each_cell_stays_in_its_own() -> 
     assert "| **no** | demand |" in text
     assert "| not run yet | - |" in text
     assert all(fault.not_here in text for fault in FAULTS.values())
-    assert "| yes, 2 of 3 | ci |" in text
+    assert "| yes, 2 of 3 | ci | abc1234, 2026-11-21 |" in text
     assert text.endswith("\n\n**1 of 2 held; of 1 a part was run.**\n")
 
 

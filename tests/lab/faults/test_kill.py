@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,10 +89,11 @@ class Worn:
 def launch(machine: Machine, place: Path, *how: str, task: str = "bootstrap") -> subprocess.CompletedProcess[str]:
     """A run of `fab` that is killed as it is told (see launch.py)."""
     words = [*how, "-S", str(place / "ssh_config"), "-H", machine.name, task]
-    return subprocess.run(
-        [sys.executable, "-m", "tests.lab.faults.launch", *words],
-        cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=580,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="gatehouse-killed-") as left:  # who is killed sweeps nothing up
+        return subprocess.run(
+            [sys.executable, "-m", "tests.lab.faults.launch", *words], env=os.environ | {"TMPDIR": left},
+            cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=580,
+        )  # fmt: skip
 
 
 def run(machine: Machine, place: Path | None = None, task: str = "bootstrap") -> subprocess.CompletedProcess[str]:
