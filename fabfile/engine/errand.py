@@ -67,6 +67,8 @@ class Errand(Known):
             if change and self._facts.unproved:
                 self._send(access.taken_back("what another run had not proved"))
                 self._facts = self._look(change)
+            if change and self._facts.unended and not self._changed:
+                self.keep_found()  # or what is changed by hand later would pass for that run's
             if self.dry:
                 self._real = deepcopy(self._facts)
         return self._facts
@@ -253,7 +255,7 @@ class Errand(Known):
         return answer
 
     def keep_found(self) -> None:
-        """Bring the history of /etc up to date before this run changes anything."""
+        """Before this run changes anything: end the entry of one that could not, and keep /etc as it was found."""
         if not self.dry:
             self._send(script.found(self._run_name()))
 

@@ -74,6 +74,7 @@ class Facts:
     sshd: dict[str, str] = field(default_factory=dict)
     lists_updated: int = 0
     unproved: bool = False
+    unended: bool = False
     stale: tuple[str, ...] = ()
     audit: str = ""
     reboot_needed: str = ""
@@ -272,6 +273,7 @@ _FIELDS = {
     "connection": _connection,
     "lists": _number("lists_updated"),
     "unproved": lambda facts, rest: setattr(facts, "unproved", bool(rest)),
+    "unended": lambda facts, rest: setattr(facts, "unended", bool(rest)),
     "loaded": _set_loaded,
     "card": _card,
 }

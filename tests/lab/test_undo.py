@@ -336,17 +336,35 @@ def test_a_diff_shows_no_secret(vps: Machine) -> None:
         vps.check(f"rm -f {secret} {key} {plain}; etckeeper commit -m clean || :")
 
 
+def killed(vps: Machine) -> None:
+    """What a run leaves that a kill ended: changed, and its entry begun and not ended."""
+    done(vps.fab("haproxy.configure", "--requests", "700"))
+    vps.check(
+        "cd /etc && { git rev-parse HEAD^; echo 'gatehouse haproxy.configure by ann@laptop'; "
+        "echo 'Gatehouse-From: 203.0.113.9'; } > /var/lib/gatehouse/entry && git reset -q --soft HEAD^"
+    )
+
+
+def test_the_entry_of_a_run_that_was_killed_ends_with_the_next_that_finds_nothing_to_do(vps: Machine) -> None:
+    with put_back(vps):
+        killed(vps)
+        done(vps.fab("haproxy.configure", "--requests", "700"))
+        vps.check("echo '# by hand' >> /etc/motd; etckeeper commit 'by hand'")
+        try:
+            by_hand, broken = entries(vps, "--lines", "2")
+        finally:
+            vps.check("sed -i '/^# by hand$/d' /etc/motd; etckeeper commit 'and back'")
+        assert "broken off" == broken["end"]
+        assert [{"path": "/etc/motd", "change": "changed"}] == by_hand["files"]
+        assert [{"path": "/etc/haproxy/haproxy.cfg", "change": "changed"}] == broken["files"]
+
+
 def test_a_run_that_was_killed_stands_in_the_history_and_is_taken_back(vps: Machine) -> None:
-    """The next run that changes something closes its entry; so does the undo itself."""
+    """The next run closes its entry; so does the undo itself."""
     path = "/etc/haproxy/haproxy.cfg"
     with put_back(vps):
         before = tree(vps)
-        done(vps.fab("haproxy.configure", "--requests", "700"))
-        # As a kill leaves it: changed, and the entry begun and not ended.
-        vps.check(
-            "cd /etc && { git rev-parse HEAD^; echo 'gatehouse haproxy.configure by ann@laptop'; "
-            "echo 'Gatehouse-From: 203.0.113.9'; } > /var/lib/gatehouse/entry && git reset -q --soft HEAD^"
-        )
+        killed(vps)
         now = entries(vps)[0]
         assert ("", "gatehouse", "haproxy.configure", "ann@laptop") == tuple(
             now[word] for word in ("id", "kind", "task", "who")

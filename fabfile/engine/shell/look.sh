@@ -46,6 +46,7 @@ done
 for way_back in /var/lib/gatehouse/revert.sh /var/lib/gatehouse/revert.sh.begun; do
     [ ! -e "$way_back" ] || printf 'unproved\tyes\0'
 done
+[ ! -e /var/lib/gatehouse/entry ] || printf 'unended\tyes\0'
 printf 'lists\t%s\0' "$(stat -c %Y /var/lib/gatehouse/updated 2> /dev/null)"
 printf 'reboot\t%s\0' "$([ ! -e /run/reboot-required ] || sort -u /run/reboot-required.pkgs | tr '\n' ' ')"
 printf 'container\t%s\0' "$(systemd-detect-virt --container 2> /dev/null)"
