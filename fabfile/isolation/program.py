@@ -148,6 +148,7 @@ def _busy(site: Site, mark: str, variable: str) -> str:
         "for tried in $(seq 30); do\n"
         f"    {variable}=$(pgrep --newest --euid {site.owner} {name}) && break\n"
         "    sleep 0.1\ndone\n"
+        f'[ "${variable}" ] || {{ echo "{site}: its pages do not answer, so no program of it runs"; exit 1; }}\n'
     )
 
 

@@ -69,25 +69,30 @@ def tricks(pair: Pair) -> tuple[Trick, ...]:
                   {".htaccess": f'RewriteEngine on\nRewriteRule . "{socket}{place}/secret.php" [P]\n'}),
         )  # fmt: skip
     opened = "no open_basedir"
+    ahead = "a file before the script"
+    # A worker of PHP keeps what a request set: after a file before every script that it may not read, each answer is
+    # 500, as if all were denied. So these come last.
     settings = (
-        Trick("ini overrides", "a file before the script, by .user.ini", "who.php", canary,
-              {".user.ini": f"auto_prepend_file = {page}\n", "who.php": WHO}, php=True),
         Trick("ini overrides", "open_basedir, by .user.ini", "who.php", opened,
               {".user.ini": "open_basedir = /\n", "who.php": WHO}, php=True),
-        Trick("ini overrides", "a file before the script, by php_value", "who.php", canary,
-              {".htaccess": f"php_value auto_prepend_file {page}\n", "who.php": WHO}, php=True),
         *(
-            Trick("ini overrides", f"{what}, by SetEnv {name}", "who.php", betrays,
-                  {".htaccess": f'SetEnv {name} "{value}"\n', "who.php": WHO}, php=True)
+            Trick("ini overrides", f"open_basedir, by SetEnv {name}", "who.php", opened,
+                  {".htaccess": f'SetEnv {name} "open_basedir=/"\n', "who.php": WHO}, php=True)
             for name in ("PHP_VALUE", "PHP_ADMIN_VALUE")
-            for what, value, betrays in (
-                ("a file before the script", prepend, canary), ("open_basedir", "open_basedir=/", opened)
-            )
         ),
         *(
             Trick("ini overrides", f"open_basedir, by the header {name}", "who.php", opened,
                   {"who.php": WHO}, headers=(f"{name}: open_basedir=/",), php=True)
             for name in ("PHP_VALUE", "PHP-ADMIN-VALUE", "PHP_ADMIN_VALUE")
+        ),
+        Trick("ini overrides", f"{ahead}, by .user.ini", "who.php", canary,
+              {".user.ini": f"auto_prepend_file = {page}\n", "who.php": WHO}, php=True),
+        Trick("ini overrides", f"{ahead}, by php_value", "who.php", canary,
+              {".htaccess": f"php_value auto_prepend_file {page}\n", "who.php": WHO}, php=True),
+        *(
+            Trick("ini overrides", f"{ahead}, by SetEnv {name}", "who.php", canary,
+                  {".htaccess": f'SetEnv {name} "{prepend}"\n', "who.php": WHO}, php=True)
+            for name in ("PHP_VALUE", "PHP_ADMIN_VALUE")
         ),
     )  # fmt: skip
     return plain + through + settings
