@@ -64,8 +64,7 @@ def configure(c, opcache_mb=128):
     host.template(FPM + "/conf.d/99-gatehouse.ini", check=check, php=php, opcache_mb=int(opcache_mb))
     workers = max(8, host.facts.memory_mb * 3 // 4 // 64)
     host.template(FPM + "/pool.d/gatehouse.conf", check=check, php=php, workers=workers)
-    most = max((site.php.children for site in _served(host) if site.php), default=0)
-    host.template(UNIT, php=php, processes=most + FORKS)
+    host.template(UNIT, php=php, processes=_processes(host))
 
 
 @task
@@ -103,6 +102,12 @@ def pools(c):
     for path in host.facts.children(POOL_SECRETS):
         if path.rpartition("/")[2].removesuffix(".conf") not in kept:
             host.absent(path)
+
+
+def _processes(host: Host) -> int:
+    """What a site's user may have: in powers of two, since a new limit takes a restart, and a new site should not."""
+    most = max((site.php.children for site in _served(host) if site.php), default=1)
+    return FORKS + max(64, 1 << (most - 1).bit_length())
 
 
 def _former(host: Host) -> dict[Site, str]:

@@ -39,6 +39,19 @@ def pool_of(host: Recorded, one: Site) -> dict[str, str]:
     return settings(contents(host.after(php.install, php.pools))[f"{FPM}/pool.d/{one}.conf"])
 
 
+def unit_of(monkeypatch: pytest.MonkeyPatch, *sites: Site) -> str:
+    host = Recorded(monkeypatch, *sites)
+    return contents(host.after(php.install, php.configure))[php.UNIT.format(php="8.4")]
+
+
+def test_another_site_does_not_change_the_unit_which_would_take_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = a_site("large.test", php={"children": 70, "memory_limit": "32M"})
+
+    assert unit_of(monkeypatch, EXAMPLE) == unit_of(monkeypatch, EXAMPLE, SHOP)
+    assert "\nLimitNPROC=320\n" in unit_of(monkeypatch, EXAMPLE)
+    assert "\nLimitNPROC=384\n" in unit_of(monkeypatch, EXAMPLE, large)
+
+
 # ---------------------------------------------------------------------- pools
 
 

@@ -107,6 +107,7 @@ WEAKER = {
             "logs: the names of its logs",
         },
         back=f"gpasswd --delete {A} {B}",
+        perhaps={"logs: its error log"},
     ),
     "a socket is everybody's": Weakness(
         "chmod 0666 /run/haproxy/admin.sock", {"sockets: HAProxy's console"}, back="chmod 0660 /run/haproxy/admin.sock"
