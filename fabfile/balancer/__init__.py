@@ -32,6 +32,8 @@ SHELF = "/etc/haproxy/certs"
 UNIT = "/etc/systemd/system/apache2.service.d/gatehouse-balancer.conf"
 USER = "web_daemon"
 CHECK = "apache2ctl -t"
+THREADS = 200
+"""Of each of Apache's processes."""
 
 LOADED = """
 authz_core authz_host env filter headers http2 lbmethod_byrequests mime mpm_event proxy proxy_balancer proxy_hcheck
@@ -86,10 +88,10 @@ def modules(c):
 
 
 @task(
-    help={"processes": "processes of 25 threads each: how many requests may be under way"},
-    within={"processes": (1, 1000)},
+    help={"processes": f"processes of {THREADS} threads each: how many requests may be under way"},
+    within={"processes": (1, 16)},
 )
-def configure(c, processes=32):
+def configure(c, processes=4):
     """T3 httpd.conf: ProxyRequests Off, host preserved, a pool a route, the longest path first.
 
     Against the tutorial: members are known by address; each is asked every second how it is; no `redirect=` beside the
@@ -99,7 +101,7 @@ def configure(c, processes=32):
     """
     host = Host.of(c)
     modern = host.facts.release != "12"
-    host.template(SERVER, check=CHECK, processes=int(processes), user=USER)
+    host.template(SERVER, check=CHECK, processes=int(processes), threads=THREADS, user=USER)
     host.directory(MORE)
     if RECORD not in host.facts.files:
         host.file(RECORD, "")

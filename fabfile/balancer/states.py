@@ -59,16 +59,12 @@ def drain(c, member, route="", wait=60, force=False):
     Waits for the requests under way; exit code 1 when some are left after `wait` seconds.
     """
     host = Host.of(c)
-    chosen = _chosen(host, member, route)
-    rows = look(host)
-    if not force:
-        _guard(host, rows, chosen, member)
-    if host.dry:
-        console.print(f"{host.name}  {member} would be drained")
+    found = _leaving(host, member, route, force, "be drained")
+    if not found:
         return
-    change(host, {(one.pool, member): (one.spare, True) for one in _of(rows, chosen, member)})
+    change(host, {(one.pool, member): (one.spare, True) for one in found})
     console.print(f"{host.name}  {member} is drained: it gets no new visitors")
-    _await(host, member, wait, lambda: sum(one.busy for one in _of(look(host), chosen, member)))
+    _await(host, member, wait, lambda: sum(one.busy for one in _of(look(host), {one.pool for one in found}, member)))
 
 
 @query(positional=["member"], help=WHICH)
@@ -102,14 +98,11 @@ def spare(c, member, route="", force=False):
     Refuses (exit code 3) for the last member that serves.
     """
     host = Host.of(c)
-    chosen = _chosen(host, member, route)
-    rows = look(host)
-    if not force:
-        _guard(host, rows, chosen, member)
-    if host.dry:
-        console.print(f"{host.name}  {member} would stand by")
+    found = _leaving(host, member, route, force, "stand by")
+    if not found:
         return
-    for row in _of(change(host, {(pool, member): (True, False) for pool in chosen}), chosen, member):
+    rows = change(host, {(one.pool, member): (True, False) for one in found})
+    for row in _of(rows, {one.pool for one in found}, member):
         console.print(f"{host.name}  {row.route} {member}: {row.state}", markup=False)
 
 
@@ -159,6 +152,21 @@ def of_route(host: Host, route: str) -> Pool:
 
 def _of(rows: Iterable[Row], chosen: set[str], member: str) -> list[Row]:
     return [row for row in rows if row.pool in chosen and row.member == member]
+
+
+def _leaving(host: Host, member: str, route: str, force: bool, what: str) -> list[Row]:
+    """The member's row of each route that is meant, where it shall serve no more; none in a dry run, which says so.
+
+    Raises Refusal for what fleet.yml does not have, and Guarded, unless it is forced, where it is the last one.
+    """
+    chosen = _chosen(host, member, route)
+    rows = look(host)
+    if not force:
+        _guard(host, rows, chosen, member)
+    if host.dry:
+        console.print(f"{host.name}  {member} would {what}")
+        return []
+    return _of(rows, chosen, member)
 
 
 def _guard(host: Host, rows: list[Row], chosen: set[str], member: str) -> None:
