@@ -149,8 +149,12 @@ def start(c):
 
 
 def patience(host: Host) -> int:
-    """Seconds that an answer may take: those of the most patient site's PHP and a few to spare, at least a minute."""
-    return max([60, *(site.php.timeout + 10 for site in host.fronted if site.php)])
+    """Seconds that an answer may take: those of the most patient site's PHP and a few to spare, at least a minute.
+
+    A balancer's Apache beside it may wait for two members of a route, one after the other.
+    """
+    pages = [site.php.timeout + 10 for site in host.fronted if site.php]
+    return max([60, *pages, *(2 * route.timeout + 10 for front in fronts(host) for route in front.routes.values())])
 
 
 STEPS = (install, hosts, configure, start)

@@ -180,6 +180,13 @@ class Balancer(BaseModel):
         """The routes in the order in which they are tried."""
         return dict(sorted(self.routes.items(), key=lambda entry: (-len(entry[0]), entry[0])))
 
+    @property
+    def widest(self) -> Limits:
+        """The loosest numbers of all routes: what is judged before the route is known."""
+        every = [self.limits, *(route.limits.over(self.limits) for route in self.routes.values() if route.limits)]
+        numbers = ("body", "fields", "field_size", "line")
+        return Limits(**{name: max(getattr(limits, name) for limits in every) for name in numbers})
+
     def routes_to(self, host: str) -> dict[str, Route]:
         """Those that may lead to this host."""
         return {path: route for path, route in self.routes.items() if host in route.hosts}

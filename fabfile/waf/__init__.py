@@ -10,7 +10,7 @@ from typing import Any
 
 from ..engine import Host, task
 from ..model import Balancer
-from .guarding import DECIDING, HASTY, exclusions, filters, guarded, ways, whitelist, widest
+from .guarding import DECIDING, HASTY, TOLD, exclusions, filters, guarded, ways, whitelist
 from .pages import pages
 from .places import AUDIT, CONF, LOGS, RELOADED, ROOM, ROOT, SERVER_USER, SINK, TRIED, TRYING
 
@@ -52,7 +52,8 @@ def configure(c):
     host.absent(*(f"{ROOT}/mods-enabled/{name}.conf" for name in DEBIANS), check=CHECK)
     values: dict[str, Any] = {
         "limits": balancer.limits,
-        "widest": widest(balancer),
+        "widest": balancer.widest,
+        "told": TOLD if "edge" in host.fleet.roles(host.name) else 0,
         "ways": ways(balancer),
         "filters": filters(balancer),
         "waf": balancer.waf,

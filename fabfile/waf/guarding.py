@@ -21,6 +21,9 @@ HASTY = {933210: "it takes a link in Markdown, [text](/address), for a call of P
 ANY = 9999
 """The filter that there is not.  No number below 0: to mod_security, `=-1` is one less than before."""
 
+TOLD = 4
+"""Header fields with which HAProxy, as the door on the same host, tells of the visitor."""
+
 EVERYWHERE = "every route"
 
 
@@ -73,13 +76,6 @@ def ways(balancer: Balancer) -> list[Way]:
         reason = route.limits.reason if route.limits else ""
         found.append(Way(number, path, beginning(path), reason, limits, chosen))
     return found
-
-
-def widest(balancer: Balancer) -> Limits:
-    """The loosest numbers of all routes: what is judged before the route is known."""
-    every = [balancer.limits, *(way.limits for way in ways(balancer))]
-    numbers = ("body", "fields", "field_size", "line")
-    return Limits(**{name: max(getattr(limits, name) for limits in every) for name in numbers})
 
 
 def filters(balancer: Balancer) -> list[tuple[int, str, bool]]:

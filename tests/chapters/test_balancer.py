@@ -99,6 +99,16 @@ def test_alone_it_ends_tls_and_behind_haproxy_it_believes_its_proxy_header(monke
     assert "server apache 127.0.0.1:8085 send-proxy-v2" in written[haproxy.CONFIG]
 
 
+def test_haproxy_before_it_lets_through_what_a_route_takes_and_waits_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = {"limits": {"body": 2**30, "reason": "films"}, "timeout": 100}
+    for more, body, wait in (({}, "", 70), (wide, f"www.example.com {2**30}\n", 220)):
+        routes = {"/": {"members": ("web1", "web2"), **more}}
+        host = fronted(monkeypatch, ("balancer", "edge"), {"routes": routes})
+        written = contents(host.after(haproxy.hosts, haproxy.configure))
+        assert written["/etc/haproxy/bodies.map"] == body
+        assert f"timeout server {wait}s\n" in written[haproxy.CONFIG]
+
+
 def test_its_certificate_is_asked_for_as_a_sites_is(monkeypatch: pytest.MonkeyPatch) -> None:
     written = contents(fronted(monkeypatch).after(cert.requests))
     assert "names=www.example.com example.com\n" in written["/etc/gatehouse/certs/www.example.com.conf"]

@@ -31,10 +31,11 @@ def balancer(routes: dict[str, Any], **keys: Any) -> Balancer:
     return Balancer.model_validate({"server_name": "www.example.com", "routes": told, **keys}, strict=False)
 
 
-def limits_file(one: Balancer) -> str:
+def limits_file(one: Balancer, told: int = 0) -> str:
     values = {
         "limits": one.limits,
-        "widest": guarding.widest(one),
+        "widest": one.widest,
+        "told": told,
         "ways": guarding.ways(one),
         "filters": guarding.filters(one),
     }
@@ -56,10 +57,17 @@ def test_without_loosened_routes_apache_itself_has_the_tutorials_numbers() -> No
     } == found
 
 
+def test_what_haproxy_adds_counts_for_no_visitor() -> None:
+    text = limits_file(balancer({"/": {}}), guarding.TOLD)
+
+    assert f"LimitRequestFields {40 + guarding.TOLD}\n" in text
+    assert {*re.findall(r"gatehouse_fields=(\d+)", text)} == {str(40 + guarding.TOLD)}
+
+
 def test_a_loosened_route_widens_apaches_own_and_no_other_routes() -> None:
     one = balancer({"/": {}, "/up": {"limits": {"body": 5_000_000, "line": 8000, "reason": "films"}}, "/up/in": {}})
 
-    assert (5_000_000, 8000, 40) == tuple(getattr(guarding.widest(one), key) for key in ("body", "line", "fields"))
+    assert (5_000_000, 8000, 40) == tuple(getattr(one.widest, key) for key in ("body", "line", "fields"))
     ways = {way.path: way.limits.body for way in guarding.ways(one)}
     assert {"/": 102_400, "/up": 5_000_000, "/up/in": 102_400} == ways
     assert "films" in limits_file(one)
