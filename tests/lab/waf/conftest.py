@@ -88,15 +88,21 @@ def guarded12(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gu
     yield from _guarded(lab, "bookworm", tmp_path_factory.mktemp("waf12"))
 
 
-@pytest.fixture
-def behind(lab: Lab, tmp_path: Path) -> Iterator[Guarded]:
+@pytest.fixture(scope="package")
+def behind(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """The balancer behind HAProxy on the same host."""
-    yield from _guarded(lab, "trixie", tmp_path, ("balancer", "edge"), "haproxy")
+    yield from _guarded(lab, "trixie", tmp_path_factory.mktemp("behind"), ("balancer", "edge"), "haproxy")
 
 
-@pytest.fixture(params=["guarded", pytest.param("guarded12", marks=pytest.mark.demand)])
+@pytest.fixture(params=["guarded", "guarded12"])
 def both(request: pytest.FixtureRequest) -> Guarded:
     """Either release."""
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=["guarded", "guarded12", "behind"])
+def every(request: pytest.FixtureRequest) -> Guarded:
+    """Either release, and the one behind HAProxy."""
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
 

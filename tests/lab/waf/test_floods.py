@@ -63,16 +63,21 @@ def test_behind_haproxy_its_one_table_does_the_same_and_bans_go_to_the_visitor(
 ) -> None:
     assert behind.host.exec("ls /etc/apache2/mods-enabled/evasive.load").rc != 0
     behind.done("haproxy.configure", "--requests", "100", "haproxy.start")
-    flood = ask(behind, stranger, 4, FLOOD)
-    assert flood["429"] > FLOOD / 2, flood
-    assert ask(behind, stranger, 6, 5) == {"200": 5}
-    time.sleep(12)
-    assert ask(behind, stranger, 4, 5, "/calm") == {"200": 5}
+    try:
+        flood = ask(behind, stranger, 4, FLOOD)
+        assert flood["429"] > FLOOD / 2, flood
+        assert ask(behind, stranger, 6, 5) == {"200": 5}
+        time.sleep(12)
+        assert ask(behind, stranger, 4, 5, "/calm") == {"200": 5}
+    finally:
+        behind.done("haproxy.configure", "haproxy.start")
     url = f"https://{NAME}/shop?name=%3Cscript%3Ealert(1)%3C/script%3E"
     target = ["--insecure", "--connect-to", f"::{behind.host.ip}:", "-H", "X-Forwarded-For: 192.0.2.99"]
     assert stranger.curl(*target, "-o", "/dev/null", "--write-out", "%{http_code}", url).out == "403"
     report = json.loads(behind.done("waf.report", "--json"))
-    assert [row["client"] for row in report["clients"]] == [stranger.ip]
+    clients = {row["client"] for row in report["clients"]}
+    assert stranger.ip in clients
+    assert not clients & {"192.0.2.99", "127.0.0.1", behind.host.ip}
 
 
 def test_who_attacks_again_and_again_is_banned_by_his_own_address(both: Guarded, stranger: Stranger) -> None:

@@ -26,14 +26,14 @@ def body(size: int, path: str, *, chunked: bool, version: str) -> list[str]:
 @pytest.mark.parametrize("version", ["--http1.1", "--http2"])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_a_body_over_its_routes_limit_is_refused_before_a_member_sees_it(
-    both: Guarded, stranger: Stranger, version: str, chunked: bool
+    every: Guarded, stranger: Stranger, version: str, chunked: bool
 ) -> None:
-    before = len(both.reached())
+    before = len(every.reached())
     sizes = {(BODY, "/fits"): "200", (BODY + 1, "/over"): "413", (BODY + 1, f"{APP}/fits"): "200"}
     sizes |= {(BODY + 1, f"{APP}/../over"): "413", (2_000_001, f"{APP}/over"): "413"}
     for (size, path), status in sizes.items():
         stranger.check(f"head -c {size} /dev/zero | tr '\\0' x > /tmp/body-{size}")
-        target = ["--insecure", "--path-as-is", "--connect-to", f"::{both.host.ip}:"]
+        target = ["--insecure", "--path-as-is", "--connect-to", f"::{every.host.ip}:"]
         words = body(size, path, chunked=chunked, version=version)
         done = stranger.curl(*target, "--write-out", "\n%{http_code} %{http_version}", *words)
         page, _, answered = done.out.rpartition("\n")
@@ -41,14 +41,14 @@ def test_a_body_over_its_routes_limit_is_refused_before_a_member_sees_it(
         if status == "413":
             assert PAGE.search(page), page
             assert PAGE.search(page)[1] == "413"  # type: ignore[index]
-    lines = both.reached()[before:]
+    lines = every.reached()[before:]
     assert [f"POST /fits {BODY}", f"POST {APP}/fits {BODY + 1}"] == lines
 
 
 # What is sent, and what Apache itself or mod_security answers.
 OVER: dict[str, tuple[str, str]] = {
     "a line": (HEAD.format("/over" + "a" * 1000, ""), "414"),
-    "fields": (HEAD.format("/over", "".join(f"X-{n}: y\r\n" for n in range(37))), "400"),
+    "fields": (HEAD.format("/over", "".join(f"X-{n}: y\r\n" for n in range(38))), "400"),
     "a field where one may be longer elsewhere": (HEAD.format("/over", f"X-A: {'y' * 1001}\r\n"), "431"),
     "a field": (HEAD.format("/over", f"X-A: {'y' * 8001}\r\n"), "400"),
     "a space in the path": (HEAD.format("/over%20", ""), "403"),
@@ -66,21 +66,21 @@ FITS = {
 }
 
 
-def test_lines_fields_and_paths_have_their_status_and_page_and_reach_no_member(both: Guarded) -> None:
-    before = len(both.reached())
+def test_lines_fields_and_paths_have_their_status_and_page_and_reach_no_member(every: Guarded) -> None:
+    before = len(every.reached())
     for what, (sent, status) in OVER.items():
-        answer = both.send(sent.encode()).decode()
+        answer = every.send(sent.encode()).decode()
         assert answer.startswith(f"HTTP/1.1 {status} "), f"{what}: {answer[:80]}"
         page = PAGE.search(answer)
         assert page, f"{what}: {answer}"
         assert page[1] == status
     for what, sent in FITS.items():
-        assert both.send(sent.encode()).startswith(b"HTTP/1.1 200 "), what
-    lines = both.reached()[before:]
+        assert every.send(sent.encode()).startswith(b"HTTP/1.1 200 "), what
+    lines = every.reached()[before:]
     assert [] == [line for line in lines if "/over" in line]
     assert len(lines) == len(FITS)
-    log = both.host.check("tail -n 100 /var/log/apache2/access.log")
-    member = re.escape(both.member.ip)
+    log = every.host.check("tail -n 100 /var/log/apache2/access.log")
+    member = re.escape(every.member.ip)
     passed = rf'^\S+ - - \[.*"GET /fits\S* HTTP/1.1" 200 .* balancer://\S+ http://{member}\S* \d+ \S+$'
     assert re.search(passed, log, re.MULTILINE), log[-600:]
 
@@ -90,17 +90,19 @@ def test_lines_fields_and_paths_have_their_status_and_page_and_reach_no_member(b
     [
         ([f"https://{NAME}/over{'a' * 1000}"], "414"),
         (["-H", f"X-A: {'y' * 1001}", f"https://{NAME}/over"], "431"),
-        ([*(word for n in range(41) for word in ("-H", f"X-{n}: y")), f"https://{NAME}/over"], "431"),
+        ([*(word for n in range(41) for word in ("-H", f"X-{n}: y")), f"https://{NAME}/over"], ""),
         ([f"https://{NAME}/over%27"], "403"),
     ],
     ids=["line", "field", "fields", "path"],
 )
-def test_over_http_2_they_have_as_well(both: Guarded, stranger: Stranger, words: list[str], status: str) -> None:
-    before = len(both.reached())
-    done = stranger.curl("--insecure", "--http2", "--include", "--connect-to", f"::{both.host.ip}:", *words)
+def test_over_http_2_they_have_as_well(every: Guarded, stranger: Stranger, words: list[str], status: str) -> None:
+    """HAProxy passes it on as HTTP/1, and of too many fields Apache itself says 400 there."""
+    status = status or ("400" if "edge" in every.roles else "431")
+    before = len(every.reached())
+    done = stranger.curl("--insecure", "--http2", "--include", "--connect-to", f"::{every.host.ip}:", *words)
     assert done.out.startswith(f"HTTP/2 {status}"), done.out[:200] + done.err
     assert f"<title>{status} " in done.out
-    assert both.reached()[before:] == []
+    assert every.reached()[before:] == []
 
 
 def test_a_page_says_the_owners_words_and_a_log_has_its_number(guarded: Guarded) -> None:
@@ -119,6 +121,6 @@ def test_a_page_says_the_owners_words_and_a_log_has_its_number(guarded: Guarded)
     assert "Server: www.example.com\r\n" in page
 
 
-def test_head_without_host_is_400(both: Guarded) -> None:
+def test_head_without_host_is_400(every: Guarded) -> None:
     """T3's own question at the end."""
-    assert both.send(b"HEAD / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert every.send(b"HEAD / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 Bad Request\r\n")

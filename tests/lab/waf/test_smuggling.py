@@ -33,23 +33,23 @@ class Victim(threading.Thread):
 
 @pytest.mark.demand
 @pytest.mark.parametrize("watching", [False, True], ids=["rules refuse", "rules watch"])
-def test_nothing_that_is_sent_becomes_two_requests(both: Guarded, watching: bool) -> None:
+def test_nothing_that_is_sent_becomes_two_requests(every: Guarded, watching: bool) -> None:
     """Also while the rules only watch: it is Apache that must read it rightly, whatever the rules think of it."""
     if watching:
-        both.done("waf.detect-only", "--for", "10m")
+        every.done("waf.detect-only", "--for", "10m")
         time.sleep(2)
-    victims = [Victim(both, number) for number in range(2)]
-    before = len(both.reached())
+    victims = [Victim(every, number) for number in range(2)]
+    before = len(every.reached())
     outcomes: dict[str, list[int]] = {}
     try:
         for victim in victims:
             victim.start()
         with ThreadPoolExecutor(4) as pool:
-            answers = pool.map(lambda sent: both.send(sent, 1.5), CORPUS.values())
+            answers = pool.map(lambda sent: every.send(sent, 1.5), CORPUS.values())
             for name, answer in zip(CORPUS, answers, strict=True):
                 outcomes[name] = [int(status) for status in re.findall(rb"HTTP/1\.[01] ([2-5]\d\d) ", answer)]
         for name, (headers, body) in FRAMES.items():
-            answered = h2(both.host, headers, *body, seconds=2)[0]
+            answered = h2(every.host, headers, *body, seconds=2)[0]
             outcomes[f"h2 {name}"] = [int(answered)] if answered.isdigit() else []
         time.sleep(1)
     finally:
@@ -58,8 +58,8 @@ def test_nothing_that_is_sent_becomes_two_requests(both: Guarded, watching: bool
         for victim in victims:
             victim.join()
         if watching:
-            both.done("waf.enforce")
-    lines = both.reached()[before:]
+            every.done("waf.enforce")
+    lines = every.reached()[before:]
     assert [each for each in lines if re.search(r"^GET \S*smuggled=", each)] == []
     assert [victim.wrong for victim in victims] == [[], []]
     assert sum(victim.asked for victim in victims) > 20
