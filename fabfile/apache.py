@@ -158,7 +158,8 @@ def configure(c, processes=16):
     host.absent(*(f"{ROOT}/conf-enabled/{name}.conf" for name in DEBIAN_CONF), check=CHECK)
     host.absent(f"{ROOT}/sites-enabled/000-default.conf", check=CHECK)
     # The macro is judged with what uses it: files that an older Gatehouse wrote may call it with other words.
-    _vhosts(host, [site for site in host.sites if f"{VHOSTS}/{site}.conf" in host.facts.files])
+    if not host.idle:
+        _vhosts(host, [site for site in host.sites if f"{VHOSTS}/{site}.conf" in host.facts.files])
 
 
 @task

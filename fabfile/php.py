@@ -79,10 +79,10 @@ def pools(c):
         return
     php = version(host)
     fpm, check = FPM.format(php=php), _check(php)
-    wanted = {f"{fpm}/pool.d/gatehouse.conf", f"{fpm}/pool.d/www.conf"}
+    wanted, chosen = {f"{fpm}/pool.d/gatehouse.conf", f"{fpm}/pool.d/www.conf"}, {*host.chosen}
     for site in _served(host):
         wanted.add(f"{fpm}/pool.d/{site}.conf")
-        if site in host.chosen:
+        if site in chosen:
             host.template(FPM + "/pool.d/{site}.conf", check=check, php=php, site=site)
             host.absent(f"{fpm}/pool.d/{site}.conf.gone")
     former = _former(host)

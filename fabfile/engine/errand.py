@@ -131,6 +131,11 @@ class Errand(Known):
         finally:
             self._step = ""
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that this step wished so far, or an earlier one that waits, is still to be done."""
+        return not self._pending and not self._held
+
     def forget(self) -> None:
         """What is known of the host is old: the next question takes another look."""
         self._facts = None

@@ -163,8 +163,12 @@ class Facts:
 
     def children(self, directory: str, suffix: str = "") -> list[str]:
         """The paths directly in a directory, sorted."""
-        parent = PurePosixPath(directory)
-        return sorted(path for path in self.files if PurePosixPath(path).parent == parent and path.endswith(suffix))
+        beneath, start = directory.rstrip("/") + "/", len(directory.rstrip("/")) + 1
+        return sorted(
+            path
+            for path in self.files
+            if path.startswith(beneath) and path.endswith(suffix) and "/" not in path[start:]
+        )
 
 
 def _with_digest(entry: File, digest: str) -> File:

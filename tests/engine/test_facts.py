@@ -139,3 +139,11 @@ def test_only_roots_own_staging_places_are_swept() -> None:
     gone = {"/etc/haproxy/.gatehouse.aB3dE6gH", "/var/www/a.com/.gatehouse.12345678"}
     assert gone == set(facts.stale)
     assert owners.keys() - gone | {"/etc/.gatehouse.aLinkFil"} == facts.files.keys()
+
+
+def test_children_are_what_lies_directly_there() -> None:
+    names = ("/a/b", "/a/b.conf", "/a/b/c.conf", "/ab/d.conf", "/a", "/a/b\nc.conf")
+    facts = Facts(files=dict.fromkeys(names, File("f", 0, "", "", 0, "")))
+
+    assert ["/a/b", "/a/b\nc.conf", "/a/b.conf"] == facts.children("/a")
+    assert ["/a/b\nc.conf", "/a/b.conf"] == facts.children("/a/", ".conf")
