@@ -5,14 +5,19 @@ A value with a line break or a control character never enters a line of configur
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import sys
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
+CACHE = Path(cache_from_source(__file__)).parent
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
@@ -64,6 +69,18 @@ def haproxy(value: object) -> str:
     return "'" + str(value).replace("'", "'\\''") + "'"
 
 
+def _kept(directory: Path) -> jinja2.FileSystemBytecodeCache | None:
+    """Where compiled templates are kept, beside this module's own bytecode; None where Python keeps none either.
+
+    Jinja2 knows one by its template and its text. What our filters make of it is compiled in as well, so that another
+    version of this module begins anew.
+    """
+    if sys.dont_write_bytecode or not os.access(directory, os.W_OK):
+        return None
+    version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+    return jinja2.FileSystemBytecodeCache(str(directory), f"template-{version}-%s.cache")
+
+
 @cache
 def environment(root: Path = TEMPLATES) -> jinja2.Environment:
     """The one Jinja2 environment of a tree of templates."""
@@ -74,6 +91,8 @@ def environment(root: Path = TEMPLATES) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        auto_reload=False,  # a run is too short for templates to change under it; it would ask for each site
+        bytecode_cache=_kept(CACHE),
     )
     env.filters.update(apache=apache, ini=ini, vcl=vcl, haproxy=haproxy)
     return env

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,60 @@ def test_what_a_syntax_cannot_hold_is_refused(filter_, value: str) -> None:  # t
 
 def test_a_path_is_stated_once() -> None:
     assert "/etc/php/8.4/x.conf" == render.place("/etc/php/{php}/{site}.conf", {"php": 8.4, "site": "x"})
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place for compiled templates, and Python keeps its own too."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(render, "CACHE", tmp_path / "kept")
+    (tmp_path / "kept").mkdir()
+    return tmp_path / "kept"
+
+
+def drawn(root: Path, text: str) -> str:
+    """What becomes of a template in a new process."""
+    root.mkdir(exist_ok=True)
+    (root / "x.j2").write_text(text)
+    render.environment.cache_clear()
+    return render.render("/x", {"name": "b"}, root)
+
+
+def test_a_compiled_template_is_kept_and_goes_with_its_text(tmp_path: Path, kept: Path) -> None:
+    assert "a b" == drawn(tmp_path / "root", "a {{ name }}")
+    (file,) = kept.iterdir()
+    compiled = file.read_bytes()
+
+    assert "a b" == drawn(tmp_path / "root", "a {{ name }}")
+    assert compiled == file.read_bytes()
+    assert "c b" == drawn(tmp_path / "root", "c {{ name }}")
+
+
+def test_what_another_version_of_the_filters_compiled_is_not_taken(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn(tmp_path / "root", "{{ 'a' | ini }}")
+    other = tmp_path / "render.py"
+    other.write_text("another one")
+    monkeypatch.setattr(render, "__file__", str(other))
+
+    drawn(tmp_path / "root", "{{ 'a' | ini }}")
+
+    assert 2 == len([*kept.iterdir()])
+
+
+def test_where_python_keeps_no_bytecode_no_template_is_kept(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    assert "a b" == drawn(tmp_path / "root", "a {{ name }}")
+    assert [] == [*kept.iterdir()]
+
+
+def test_a_checkout_that_cannot_be_written_to_renders_all_the_same(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    assert "a b" == drawn(tmp_path / "root", "a {{ name }}")
