@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,16 @@ def test_the_engine_names_no_service(path: Path) -> None:
     assert [] == [
         name for name in ("haproxy.cfg", "varnishd", "apache2", "php-fpm", "fail2ban", "lego") if name in text
     ]
+
+
+def test_what_few_tasks_need_is_not_there_before_they_do() -> None:
+    """A run that changes nothing is half imports; what is slow is imported by the function that uses it."""
+    slow = ["cryptography.x509", "docker", "http.client", "rich.status", "rich.table", "urllib.request",
+            "xml.etree.ElementTree"]  # fmt: skip
+    program = f"import sys, fabfile; print([name for name in {slow} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert "[]" == done.stdout.strip()
 
 
 def test_every_template_stands_where_its_file_will_be() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from xml.etree import ElementTree as ET
 
 from ..engine import Host, Problem, StepFailed
 from .pools import Member, Pool, alone, front, pools
@@ -136,6 +135,8 @@ def rows(host: Host, answer: str) -> list[Row]:
 
 def read(answer: str) -> dict[tuple[str, str], dict[str, str]]:
     """By pool and URL, what the manager's XML says of each member."""
+    from xml.etree import ElementTree as ET
+
     start = answer.find("<httpd:manager")
     try:
         tree = ET.fromstring(answer[start:])  # noqa: S314  (our own host's Apache)

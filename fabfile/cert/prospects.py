@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
-import urllib.request
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
@@ -34,6 +32,9 @@ def findings(host: Host, site: Site | Balancer) -> list[Finding]:
 
 def identities(acme: Acme, ask: bool) -> list[str]:
     """By which names the CA goes in CAA records: those that it says itself, else its host and the domains above it."""
+    import ssl
+    import urllib.request
+
     host = urlsplit(acme.directory).hostname or ""
     if ask:
         try:

@@ -6,7 +6,6 @@ where the operator has no IPv6, from the host.  For the time of it a file stands
 
 from __future__ import annotations
 
-import http.client
 import re
 import secrets
 import socket
@@ -92,6 +91,8 @@ def reached(host: Host, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str
 
 def fetch(name: str, address: str, path: str, token: str, hops: int = HOPS, secure: bool = False) -> Fetched:
     """Fetch the challenge's path of a name at one of its addresses, as the CA does: redirects are followed."""
+    import http.client
+
     try:
         raw = socket.create_connection((address, 443 if secure else 80), PATIENCE)
     except OSError as error:

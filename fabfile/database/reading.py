@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from invoke import Exit
-from rich.table import Table
 
 from ..engine import Host, Problem, StepFailed, console, query
 from ..model import Fleet, Site
@@ -92,6 +91,8 @@ def show(c, json=False):
     if json:
         print(json_.dumps({"host": host.name, "databases": [asdict(one) for one in databases]}, indent=2))
     elif databases:
+        from rich.table import Table
+
         table = Table(box=None, pad_edge=False, header_style="")
         for title in ("site", "database", "size", "tables", "connections", "state", "newest dump"):
             table.add_column(title, justify="right" if title in ("size", "tables", "connections") else "left")
@@ -117,6 +118,8 @@ def users(c, json=False):
     if json:
         print(json_.dumps({"host": host.name, "users": [asdict(one) for one in found]}, indent=2))
         return
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="")
     for title in ("user", "from", "by", "connections", "state", "databases"):
         table.add_column(title, justify="right" if title == "connections" else "left")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
-from cryptography import x509
-
 from .cards import CARD
 from .host import Host
 
@@ -70,6 +68,8 @@ def _spoiled(host: Host, place: str, card: str, address: str, owner: str) -> str
 
 def worn(pem: str, where: str, clock: int) -> str:
     """Why a certificate does not do for this address any more, or not for long; empty: it does."""
+    from cryptography import x509
+
     try:
         found = x509.load_pem_x509_certificate(pem.encode())
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -9,14 +9,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
 from rich.text import Text
 
 from ..model import Refusal
 from .problems import Problem
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 STYLES = {
     "kept": "dim",

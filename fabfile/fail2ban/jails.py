@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 
 from invoke import Exit
 from rich.markup import escape
-from rich.table import Table
 
 from ..engine import Host, console, query
 from .addresses import asked
@@ -105,6 +104,8 @@ def status(c, json=False):
 
 
 def _show(host: Host, found: ShutOut) -> None:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="")
     for title in ("jail", "banned", "ever banned", "failing now", "failures seen"):
         table.add_column(title, justify="left" if title == "jail" else "right")

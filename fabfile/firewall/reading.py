@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 
 from invoke import Exit
 from rich.markup import escape
-from rich.table import Table
 
 from ..engine import Host, console, query
 from ..model import Fleet
@@ -80,6 +79,8 @@ def show(c, json=False):
     if json:
         print(json_.dumps({"host": host.name, "well": not rules.faults, **asdict(rules)}, indent=2))
     else:
+        from rich.table import Table
+
         table = Table(box=None, pad_edge=False, header_style="")
         for title in ("", "what", "from", "until", "IPv4", "IPv6"):
             table.add_column(title, justify="right" if title.startswith("IP") else "left")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
 from ..engine.render import render
 
@@ -61,5 +60,7 @@ def _page(code: int, reason: str, advice: str) -> str:
 
 def _plain(text: str) -> str:
     """Text for HTML within an expression of Apache: its own signs, and whatever is not ASCII, as references."""
+    from html import escape
+
     marked = escape(text).replace("\\", "&#92;").replace("%", "&#37;").replace("$", "&#36;")
     return marked.encode("ascii", "xmlcharrefreplace").decode()

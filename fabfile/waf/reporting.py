@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 from rich.markup import escape
-from rich.table import Table
 
 from ..engine import Host, console, query
 from ..model import duration
@@ -105,6 +104,8 @@ def report(c, since=SINCE, json=False):
 def _table(titles: tuple[str, ...], rows: list[dict[str, object]]) -> None:
     if not rows:
         return
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="")
     for title in titles:
         table.add_column(title, justify="right" if title in ("times", "refused") else "left")
