@@ -1,0 +1,83 @@
+"""One host with more and more sites: nothing to change, one site more; what daemons take for it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..lab.machine import Machine
+from . import quiet
+from .ground import Ground
+from .running import Run, run
+from .sums import interleaved
+from .tools import Place, floor, tools
+
+SIZES = (1, 10, 100, 1000)
+LIMITS = {"mitogen": 100, "pyinfra": 100, "ansible": 100}
+"""Sites up to which a peer is asked; beyond, it would take hours."""
+
+PATIENCE = 480
+"""Seconds after which a peer is told to stop; its row then says "over"."""
+
+DAEMONS = ("haproxy", "varnish", "apache2", "php8.4-fpm", "redis-server", "fail2ban")
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """All of it.  The peers find all as it should be too: they are run on the product's own host."""
+    by_name = tools()
+    runs: list[Run] = []
+    memory: dict[int, dict[str, float]] = {}
+    reloads: dict[str, float] = {}
+
+    def one(name: str, case: str, place: Place, limit: float = 1800) -> Run:
+        tool = by_name.get(name) or floor()
+        done = run(name, case, tool.line(place), env=tool.env, limit=limit)
+        runs.append(done)
+        print(f"{case:26}  {name:14}  {done.seconds:8.2f} s  exit {done.code}", file=sys.stderr, flush=True)
+        return done
+
+    with Ground() as ground:
+        machine = ground.host("gatehouse", named=False)
+        for sites in SIZES:
+            config = ground.config("gatehouse", sites)
+            done = one("gatehouse", f"up to {sites}", Place(config, "gatehouse", config.parent))
+            if done.code:
+                raise RuntimeError(f"{sites} sites could not be made:\n{done.said[-3000:]}")
+            memory[sites] = taken(machine)
+            place = Place(config, "gatehouse", ground.manifest("gatehouse", sites))
+            names = [name for name in by_name if sites <= LIMITS.get(name, SIZES[-1]) and name != "shell"]
+            often = {name: 2 * rounds - 1 if name not in LIMITS else 1 for name in (floor().name, *names)}
+            quiet.calm()
+            for _, name in interleaved([*often], often):
+                one(name, f"nothing, {sites}", place, PATIENCE)
+            for more in range(1, rounds + 1):
+                ground.config("gatehouse", sites + more)
+                one("gatehouse", f"one more, {sites}", place)
+        reloads = {name: reload(machine, name) for name in DAEMONS}
+    return {
+        "part": "growth",
+        "shape": quiet.shape(),
+        "versions": {tool.name: tool.version for tool in (floor(), *by_name.values())},
+        "sizes": SIZES,
+        "memory": memory,
+        "reloads": reloads,
+        "runs": [each.as_data() for each in runs],
+    }
+
+
+def taken(machine: Machine) -> dict[str, float]:
+    """MB that each daemon has for itself now, its pages shared with others counted once."""
+    asked = 'for pid in $(systemctl show -p ControlGroup --value "$1" | sed s,^,/sys/fs/cgroup, | '
+    asked += "xargs -I{} find {} -name cgroup.procs -exec cat {} +); do cat /proc/$pid/smaps_rollup; done"
+    found = {}
+    for name in DAEMONS:
+        said = machine.exec(f"set -- {name}; {asked} 2>/dev/null").out
+        found[name] = sum(int(line.split()[1]) for line in said.splitlines() if line.startswith("Pss:")) / 1024
+    return found
+
+
+def reload(machine: Machine, name: str) -> float:
+    """Seconds until a daemon has taken all its files again."""
+    clock = "date +%s%N"
+    said = machine.check(f"s=$({clock}); systemctl reload-or-restart {name}; e=$({clock}); echo $(((e - s) / 1000))")
+    return int(said) / 1_000_000

@@ -1,0 +1,117 @@
+"""What was measured, on paper: JSON, and between two marks of docs/performance.md the tables made of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ..lab.machine import CHECKOUT
+from . import sums
+from .tools import PEERS, install
+
+PAGE = CHECKOUT / "docs" / "performance.md"
+DATA = CHECKOUT / "docs" / "performance"
+PLOTTED = ("growth",)
+Runs = Sequence[Mapping[str, Any]]
+
+
+def write(data: Mapping[str, Any]) -> None:
+    """Keep a part's figures beside the page, and put its tables into the page."""
+    DATA.mkdir(exist_ok=True)
+    file = DATA / f"{data['part']}.json"
+    file.write_text(json.dumps(data, indent=1) + "\n")
+    if data["part"] in PLOTTED:
+        python, plots = install("plots") / "python", PEERS.parent / "plots.py"
+        subprocess.run([str(python), str(plots), str(file), str(DATA)], check=True)
+    PAGE.write_text(placed(PAGE.read_text(), data["part"], tables(data)))
+
+
+def placed(page: str, part: str, text: str) -> str:
+    """The page with this text between the part's marks.  Raises ValueError where it has none."""
+    begin, end = f"<!-- {part} -->", f"<!-- end of {part} -->"
+    if begin not in page or end not in page:
+        raise ValueError(f"docs/performance.md has no marks for {part}")
+    return re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n\n{text}\n{end}", page, flags=re.DOTALL)
+
+
+def tables(data: Mapping[str, Any]) -> str:
+    """A part's tables, under a line about when and where."""
+    data = json.loads(json.dumps(data))  # as who reads the file would have it
+    told = [f"Measured {data['date']} on {data['shape']}; load before {data['load']:.1f}."]
+    if data["busy"]:
+        told.append(f"\n**Not to be quoted**: {data['busy']}.")
+    return "\n".join([*told, "", PARTS[data["part"]](data)])
+
+
+def took(runs: Runs, tool: str, case: str) -> list[float]:
+    """The seconds of a tool's runs of a case that succeeded."""
+    return [run["seconds"] for run in runs if (run["tool"], run["case"], run["code"]) == (tool, case, 0)]
+
+
+def cell(runs: Runs, tool: str, case: str, base: str = "") -> str:
+    """Median, spread, and how many times as long as `base`'s."""
+    values = took(runs, tool, case)
+    if not values:
+        failed = [run for run in runs if (run["tool"], run["case"]) == (tool, case)]
+        return f"failed ({failed[0]['code']})" if failed else ""
+    shown = sums.seconds(sums.median(values))
+    if within := sums.spread(values):
+        shown += f" ({within})"
+    others = took(runs, base, case) if base and base != tool else []
+    return shown + (f", {sums.ratio(sums.median(values), sums.median(others))}" if others else "")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _toolkit(data: Mapping[str, Any]) -> str:
+    runs, names = data["runs"], list(data["versions"])
+    cases = list(dict.fromkeys(run["case"] for run in runs))
+    rows = [[name, *(cell(runs, name, case, "gatehouse") for case in cases)] for name in names]
+    more = []
+    for name in names:
+        memory = max((run["memory"] for run in runs if run["tool"] == name), default=0)
+        went = data["turns"].get(name, {})
+        cpu = [run["cpu"] for run in runs if (run["tool"], run["case"], run["code"]) == (name, cases[1], 0)]
+        more.append([
+            name, data["versions"][name], str(data["same"].get(name, "")), str(went.get("turns", "")),
+            str(went.get("connections", "")), str(round(went.get("bytes", 0) / 1024)), f"{memory:.0f}",
+            sums.seconds(sums.median(cpu)) if cpu else "",
+        ])  # fmt: skip
+    counts = ", ".join(f"{count} {name}" for name, count in data["resources"].items() if name != "all")
+    head = ["", "version", "resources right", "round trips", "connections", "KiB", "MB at the peak", "CPU s"]
+    aside = sum(data["steps"].get(name, 0) for name in ("cert.issue", "system.update"))
+    return "\n".join([
+        "Seconds: the median (least-most), and how many times as long as Gatehouse.\n",
+        table(["seconds", *cases], rows),
+        f"The resources: {data['resources']['all']} ({counts}). Of Gatehouse's first run {aside:.0f} s are the order "
+        "of the certificates and Debian's updates, which no peer does.\n",
+        "What a run that changes nothing costs; the round trips, handshake included, as a proxy on the way saw them:\n",
+        table(head, more),
+    ])  # fmt: skip
+
+
+def _growth(data: Mapping[str, Any]) -> str:
+    runs, sizes = data["runs"], data["sizes"]
+    names = list(dict.fromkeys(run["tool"] for run in runs))
+    rows = [[f"{name}: nothing to change", *(cell(runs, name, f"nothing, {size}") for size in sizes)] for name in names]
+    rows += [["gatehouse: one site more", *(cell(runs, "gatehouse", f"one more, {size}") for size in sizes)]]
+    least, most = data["memory"][str(sizes[0])], data["memory"][str(sizes[-1])]
+    more = sum(most.values()) - sum(least.values())
+    reloads = ", ".join(f"{name} {sums.seconds(took)} s" for name, took in data["reloads"].items())
+    return "\n".join([
+        "Seconds by the number of sites: the median (least-most).\n",
+        table(["", *(f"{size} sites" for size in sizes)], rows),
+        f"With {sizes[-1]} sites a reload takes: {reloads}. An idle site takes {more / (sizes[-1] - sizes[0]):.2f} MB "
+        "of all daemons together.\n",
+        "![Seconds for a run that changes nothing, by sites](performance/growth.svg)\n",
+    ])  # fmt: skip
+
+
+PARTS: dict[str, Callable[[Mapping[str, Any]], str]] = {"toolkit": _toolkit, "growth": _growth}

@@ -1,0 +1,180 @@
+"""The bench's own arithmetic, and that all its tools are asked for the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from . import paper, quiet, sums
+from .proxy import Account
+from .toolkit import handlers
+from .tools import PEERS, Tool
+from .wanted import LISTS, Manifest, Wishes
+
+ROOT = Path(__file__).parents[2]
+
+
+GROWN = {
+    "part": "growth", "date": "today", "shape": "small", "load": 1.3, "busy": "", "runs": [], "sizes": (1, 1000),
+    "memory": {1: {"apache2": 20.0, "haproxy": 30.0}, 1000: {"apache2": 220.0, "haproxy": 329.5}},
+    "reloads": {"apache2": 1.5},
+}  # fmt: skip
+
+
+def wishes() -> Wishes:
+    """A host with a daemon that takes two files, and a site."""
+    return Wishes(
+        packages={"varnish": None},
+        users={"site": ("/var/www/site", "/usr/sbin/nologin", None)},
+        memberships={("www-data", "site"): None},
+        directories={"/var/www/site": (0o2750, "site", "site")},
+        files={
+            "/etc/varnish/gatehouse.vcl": (b"vcl 4.1;", 0o644, "root", "root"),
+            "/etc/systemd/system/varnish.service.d/gatehouse.conf": (b"[Service]", 0o644, "root", "root"),
+            "/etc/motd": (b"", 0o600, "root", "root"),
+        },
+        once={"/var/www/site/index.php": (b"<?php", 0o644, "site", "site")},
+        links={"/etc/a": "b"},
+        absent={"/etc/c": None},
+        services={"varnish.service": (("/etc/varnish/",), ("/etc/systemd/system/varnish.service.d/gatehouse.conf",))},
+        runs={"make a certificate": None},
+    )
+
+
+def test_the_median_is_the_middle_and_of_nothing_there_is_none() -> None:
+    assert 2 == sums.median([9, 1, 2])
+    assert 1.5 == sums.median([1, 2])
+    with pytest.raises(ValueError, match="no run succeeded"):
+        sums.median([])
+
+
+@pytest.mark.parametrize(("value", "base", "shown"), [(1, 4, "0.25 x"), (50, 4, "12.5 x"), (500, 2, "250 x")])
+def test_a_ratio_is_told_in_three_figures(value: float, base: float, shown: str) -> None:
+    assert shown == sums.ratio(value, base)
+
+
+def test_there_is_no_ratio_to_nothing() -> None:
+    with pytest.raises(ValueError, match="no base"):
+        sums.ratio(1, 0)
+
+
+def test_a_spread_goes_from_the_least_to_the_most() -> None:
+    assert "0.50-12.0" == sums.spread([1, 12, 0.5])
+    assert "" == sums.spread([1])
+
+
+def test_tools_take_turns() -> None:
+    assert [(0, "a"), (0, "b"), (1, "a"), (2, "a")] == [*sums.interleaved(["a", "b"], {"a": 3, "b": 1})]
+
+
+def test_a_busy_machine_is_refused_and_with_anyway_the_table_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.3, 0.0, 0.0))
+
+    with pytest.raises(quiet.Busy, match="--anyway"):
+        quiet.begin(anyway=False)
+
+    why = quiet.begin(anyway=True)
+    page = paper.tables({**GROWN, "busy": why})
+    assert f"**Not to be quoted**: {why}." in page
+
+
+def test_what_a_site_takes_is_what_the_daemons_have_more() -> None:
+    assert "An idle site takes 0.50 MB of all daemons together" in paper.tables(GROWN)
+
+
+def test_a_quiet_machine_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.0, 9.0, 9.0))
+
+    assert "" == quiet.begin(anyway=False)
+
+
+def test_the_manifest_is_the_same_for_who_reads_json_and_who_reads_lines(tmp_path: Path) -> None:
+    manifest, contents = wishes().manifest()
+
+    manifest.write(tmp_path, contents)
+
+    assert manifest == Manifest.read(tmp_path)
+    rows = {name: len((tmp_path / f"{name}.tsv").read_text().splitlines()) for name in LISTS}
+    assert {**rows, "all": sum(rows.values())} == manifest.counts()
+    for each in (*manifest.files, *manifest.once):
+        assert (tmp_path / "files" / each["source"]).is_file()
+
+
+def test_a_file_asks_for_what_the_product_would_do() -> None:
+    manifest, _ = wishes().manifest()
+
+    asked = {each["path"]: each["notify"] for each in manifest.files}
+    assert ["reload varnish.service"] == asked["/etc/varnish/gatehouse.vcl"]
+    assert ["restart varnish.service"] == asked["/etc/systemd/system/varnish.service.d/gatehouse.conf"]
+    assert [] == asked["/etc/motd"]
+
+
+def test_every_peer_takes_every_kind_of_resource() -> None:
+    playbook, deploy, script = ((PEERS / name).read_text() for name in ("site.yml", "deploy.py", "setup.sh"))
+
+    for name in LISTS:
+        assert f'"{{{{ {name} }}}}"' in playbook
+        assert f'wanted["{name}"]' in deploy
+        assert f"{name}.tsv" in script
+
+
+def test_the_playbook_has_a_handler_for_what_is_asked_in_it() -> None:
+    manifest, _ = wishes().manifest()
+
+    assert {*manifest.handlers} <= handlers()
+    (play,) = yaml.safe_load((PEERS / "site.yml").read_text())
+    assert [] == [task["name"] for task in play["tasks"] if "loop" in task and "item" not in json.dumps(task)]
+
+
+def test_round_trips_are_counted_where_the_client_speaks_after_the_host() -> None:
+    account = Account()
+    for way in ("up", "up", "down", "down", "up", "down"):
+        account.took(way, 10)
+
+    assert (2, 30, 30) == (account.turns, account.up, account.down)
+
+
+def test_a_run_that_changed_something_is_not_taken_for_one_that_did_not() -> None:
+    recap = "host : ok=12   changed={}    unreachable=0    failed=0    skipped=0"
+    tool = Tool("ansible", lambda place: [], r"changed=0 .*failed=0")
+
+    assert tool.kept_all(recap.format(0))
+    assert not tool.kept_all(recap.format(1))
+
+
+def test_a_part_goes_between_its_marks_and_leaves_the_rest() -> None:
+    page = "before\n<!-- toolkit -->\nold\n<!-- end of toolkit -->\nafter\n"
+
+    assert "before\n<!-- toolkit -->\n\nnew\n<!-- end of toolkit -->\nafter\n" == paper.placed(page, "toolkit", "new")
+    with pytest.raises(ValueError, match="no marks"):
+        paper.placed(page, "fleet", "new")
+
+
+def test_the_page_has_a_place_for_every_part() -> None:
+    for part in paper.PARTS:
+        paper.placed(paper.PAGE.read_text(), part, "")
+
+
+def test_a_failed_run_has_no_time() -> None:
+    runs = [{"tool": "a", "case": "first", "seconds": took, "code": code} for took, code in ((3.0, 0), (1.0, 2))]
+
+    assert "3.00" == paper.cell(runs, "a", "first")
+    assert "failed (2)" == paper.cell(runs[1:], "a", "first")
+
+
+@pytest.mark.parametrize("path", sorted(PEERS.glob("requirements-*.txt")), ids=lambda path: path.stem)
+def test_peers_are_pinned_by_hash_and_are_none_of_the_products(path: Path) -> None:
+    text = path.read_text()
+
+    assert "//" not in text
+    names = re.findall(r"(?m)^([a-z0-9_.-]+)==.* \\\n    --hash=sha256:", text)
+    assert len(names) == len(re.findall(r"(?m)^[a-z]", text)) > 0
+    own = (ROOT / "requirements.txt").read_text() + (ROOT / "requirements-test.txt").read_text()
+    assert not re.search(r"(?m)^(ansible-core|mitogen|pyinfra|matplotlib)==", own)
