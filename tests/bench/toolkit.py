@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,10 @@ class Toolkit:
         self.counts: dict[str, int] = {}
         self.left_out: list[str] = []
 
-    def one(self, name: str, case: str, place: Place, memory: bool = False) -> Run:
+    def one(self, name: str, case: str, place: Place, memory: bool = False, more: Sequence[str] = ()) -> Run:
         """One run of one tool.  What should have changed nothing and did is a failure."""
         tool = self.tools[name]
-        done = run(name, case, tool.line(place), env=tool.env, memory=memory)
+        done = run(name, case, [*tool.line(place), *more], env=tool.env, memory=memory)
         if done.code == 0 and case in (NOTHING, FAR) and not tool.kept_all(done.said):
             done.code = 99
         self.runs.append(done)
@@ -86,7 +86,7 @@ class Toolkit:
         """On bare hosts.  The product's own comes first, since the manifest is read off it."""
         quiet.calm()
         self.ground.config("gatehouse", SITES)
-        done = self.one("gatehouse", FIRST, self.at("gatehouse"))
+        done = self.one("gatehouse", FIRST, self.at("gatehouse"), more=["--json"])
         if done.code:
             raise RuntimeError("the product's own first run failed")
         self.steps = {step["step"]: step["seconds"] for step in json.loads(done.said)["steps"]}

@@ -98,7 +98,7 @@ def _ssh() -> str:
 
 
 def _gatehouse(place: Place) -> list[str]:
-    return [str(Path(sys.executable).parent / "fab"), "-S", str(place.config), "-H", place.host, "bootstrap", "--json"]
+    return [str(Path(sys.executable).parent / "fab"), "-S", str(place.config), "-H", place.host, "bootstrap"]
 
 
 def _true(place: Place) -> list[str]:
@@ -148,7 +148,7 @@ def tools() -> dict[str, Tool]:
         install(name)
     recap = r"changed=0 .*failed=0"
     found = (
-        Tool("gatehouse", _gatehouse, r'"changed": 0,[^}]*"failed": 0'),
+        Tool("gatehouse", _gatehouse, r" kept, 0 changed, 0 failed "),
         Tool("shell", _shell, "^"),
         Tool("mitogen", _ansible("mitogen"), recap, ("mitogen", "ansible-core"), _settings("mitogen") | _mitogen()),
         Tool("pyinfra", _pyinfra, r"(?i)no changes|changed: *0", ("pyinfra", "paramiko")),
