@@ -8,6 +8,7 @@ import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -18,9 +19,9 @@ from matplotlib import pyplot  # noqa: E402
 LABELS = {"toolkit": "seconds", "growth": "sites on the host", "fleet": "hosts"}
 
 
-def curves(data: dict) -> dict:
+def curves(data: dict[str, Any]) -> dict[str, dict[int, float]]:
     """By tool, the median seconds by number, of the cases `nothing, NUMBER`."""
-    found = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in data["runs"]:
         case, _, number = run["case"].partition(", ")
         if case == "nothing" and run["code"] == 0:
@@ -28,7 +29,7 @@ def curves(data: dict) -> dict:
     return {tool: {x: statistics.median(ys) for x, ys in sorted(points.items())} for tool, points in found.items()}
 
 
-def draw(data: dict, target: Path) -> None:
+def draw(data: dict[str, Any], target: Path) -> None:
     """A line a tool, both axes in powers of ten."""
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
     for tool, points in curves(data).items():

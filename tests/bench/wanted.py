@@ -214,7 +214,7 @@ def noted(ssh_config: Path, name: str) -> Wishes:
     host.wishes = Wishes()
     Host.known[identity(connection)] = host
     with host.running("bench", as_json=True):
-        flows.whole(connection)
+        flows.whole(connection)  # type: ignore[no-untyped-call]
     _made(host)
     return host.wishes
 
