@@ -57,6 +57,9 @@ PARTS = ("/etc/gatehouse/itk/", "/etc/gatehouse/secrets/ajp/")
 DEBIAN_CONF = ("charset", "localized-error-pages", "other-vhosts-access-log", "security", "serve-cgi-bin")
 """Debian's own settings that ours replace; `security` would come after ours and say `ServerTokens OS` again."""
 
+FORKS = 400
+"""Processes that the user of an ITK site may have beside those that answer; in some containers root has no more."""
+
 READY = """bash -c 'exec 3<> /dev/tcp/127.0.0.1/8080; printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3
 read -r _ status _ <&3; [ "$status" = 421 ]' 2> /dev/null"""
 """It serves when it refuses a request without a name as it should."""
@@ -97,7 +100,8 @@ def install(c):
     host = Host.of(c)
     host.template(PORTS, check=CHECK)
     host.directory(SUEXEC)
-    host.template(UNIT, user="www-data")
+    most = max((site.php.children for site in host.sites if site.php), default=0)
+    host.template(UNIT, user="www-data", processes=most + FORKS)
     host.packages("apache2")
     host.directory(ROOT, mode=0o750)
 
@@ -285,14 +289,29 @@ def _vhosts(host: Host, sites: Iterable[Site]) -> None:
             host.rename(conf, conf + ".gone", check=CHECK)
 
 
+# FIRST FILE...: these modules have a daemon.  They start it when a configuration is read for the second time, since a
+# starting Apache reads it twice; a child that comes in between falls (mod_fcgid), or finds nobody to ask (mod_cgid).
+# So whoever runs without them reads it once more, before the reload that follows: that one is the second.  Nobody is
+# lost: a child that falls has taken no connection, and those wait in the port, which the parent holds.
+FIRST_LOAD = """
+systemctl -q is-active apache2 && apache2ctl -t || exit 0
+now() { grep -c AH00489 /var/log/apache2/error.log || :; }
+before=$(now)
+apache2ctl graceful
+for tried in $(seq 100); do [ "$(now)" = "$before" ] || break; sleep 0.1; done
+"""
+
+
 @task
 def start(c):
     """T1 Apache: run it now and at every boot, and reload it when anything below /etc/apache2 changed."""
-    # A reload takes everything but another sandbox, another MPM, and modules with a daemon of their own, of which a
-    # server that was started without them has half: mod_fcgid's children fall, mod_cgid finds nobody to ask.
-    whole = ("mpm_event", "mpm_prefork", "mpm_worker", "fcgid", "cgid")
-    loads = [f"{ROOT}/mods-enabled/{name}.load" for name in whole]
-    Host.of(c).service("apache2", reload_on=[ROOT + "/", *PARTS], restart_on=[UNIT, *loads], ready=READY)
+    host = Host.of(c)
+    # A reload takes everything but another sandbox and another MPM.
+    daemons = [f"{ROOT}/mods-enabled/{name}.load" for name in ("fcgid", "cgid")]
+    if any(load in host.facts.files for load in daemons):
+        host.run("Apache reads of modules with a daemon", FIRST_LOAD, name="apache2.daemons", on=daemons)
+    loads = [f"{ROOT}/mods-enabled/{name}.load" for name in ("mpm_event", "mpm_prefork", "mpm_worker")]
+    host.service("apache2", reload_on=[ROOT + "/", *PARTS], restart_on=[UNIT, *loads], ready=READY)
 
 
 def off(host: Host, site: Site) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fabfile import apache, php, runtime
-from fabfile.engine.changes import Install, PutLink, Remove, Run
+from fabfile.engine.changes import Install, Load, PutLink, Remove, Run
+from fabfile.engine.facts import Unit
 from fabfile.model import Site
 
 from .recording import Recorded, a_file, contents
@@ -126,6 +127,22 @@ def test_a_module_goes_once_no_vhost_needs_it(monkeypatch: pytest.MonkeyPatch) -
 
     assert not {*enabled} & {change.path for change in first if isinstance(change, Remove)}
     assert {enabled[0], enabled[2]} == {change.path for change in then if isinstance(change, Remove)}
+
+
+def test_modules_with_a_daemon_are_read_once_more_before_apache_is_reloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else their daemons are not there (mod_cgid), or its children fall (mod_fcgid)."""
+    loads = {f"{apache.ROOT}/mods-enabled/{name}.load": a_file(kind="l") for name in ("fcgid", "rewrite")}
+    runs = {"apache2.service": Unit("active", "enabled")}
+    host = Recorded(monkeypatch, a_site(runtime="fcgid"), files=loads, units=runs)
+
+    first, then = host.after(apache.start)
+
+    assert isinstance(first, Run)
+    assert "apache2ctl graceful" in first.script
+    assert isinstance(then, Load)
+    assert not [path for path in then.restart_on if "cgid" in path]
+    usual = Recorded(monkeypatch, a_site()).after(apache.start)
+    assert [Load] == [type(change) for change in usual]
 
 
 def test_parts_of_apache_come_without_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
