@@ -16,7 +16,7 @@ from ..engine import Guarded, Host, console, query
 from ..engine import Problem as Failure
 from ..model import UNITS, Problem, Refusal, Site
 from .probes import Pair
-from .program import APACHE, CONTROLS, IN_PHP, MARK, OPEN_PHP, SHELL, UNIT, WAYS, keys, program, text_of
+from .program import APACHE, CGI, CONTROLS, IN_PHP, MARK, OPEN_PHP, SHELL, STARTED, UNIT, WAYS, keys, program, text_of
 
 SHOWN = {"denied": "denied", "reached": "REACHED", "absent": "nothing there", "untried": "NOT TRIED"}
 
@@ -153,7 +153,13 @@ def _of_way(answers: dict[tuple[int, str, str], tuple[bool, str]], number: int, 
         controls = [answers[number, control, key][0] for control in CONTROLS if (number, control, key) in answers]
         result = "reached" if got else "absent" if controls and not any(controls) else "denied"
         tries.append(Try(*names, one.kind, one.name, way, result, answer))
-    programs = {IN_PHP: bool(pair.attacker.php), UNIT: pair.attacker.has(*UNITS), APACHE: pair.shown}
+    programs = {
+        IN_PHP: pair.scripted(pair.attacker),
+        UNIT: pair.attacker.has(*UNITS),
+        STARTED: pair.started,
+        CGI: pair.attacker.runtime == "cgi",
+        APACHE: pair.shown,
+    }
     wanted = programs.get(way, way == SHELL or pair.pooled)
     last, answer = answers.get((number, way, "end"), (False, ""))
     # A program that ended early, or a page that Apache does not show: what it did not try is no denial.

@@ -6,7 +6,8 @@ for one do
     getent passwd "$owner" > /dev/null || continue
     # In its own rooms nobody acts but the site's user.
     setpriv --reuid "$owner" --regid "$owner" --init-groups sh -c '
-        cd "$1" && rm -rf -- public_html/_/"$2"* shared/"$2"* tmp/"$2"* mail/"$2"*' clean "$tree" "$mark" || :
+        rm -f -- /run/gatehouse/"$3"/*/"$2".sock
+        cd "$1" && rm -rf -- public_html/_/"$2"* shared/"$2"* tmp/"$2"* mail/"$2"*' clean "$tree" "$mark" "$owner" || :
     [ "$(cat "/var/spool/cron/crontabs/$owner" 2> /dev/null)" != "# $mark" ] || rm -f "/var/spool/cron/crontabs/$owner"
 done
 for pool in /etc/php/*/fpm/pool.d/"$mark".conf; do

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..model import UNITS, Site
+from ..model import PHP, UNITS, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,25 @@ class Pair:
         """Where in the victim's tree the canary lies, open to everybody by its own modes."""
         return f"{self.victim.served}/_/{self.mark}"
 
+    @staticmethod
+    def scripted(site: Site) -> bool:
+        """Whether what lies in its room runs as PHP."""
+        return bool(site.php) and site.runtime in PHP
+
     @property
     def pooled(self) -> bool:
         """Whether the attacker has a pool of PHP-FPM, of which a copy can be made without PHP's own walls."""
         return self.attacker.runtime == "fpm"
+
+    @property
+    def started(self) -> bool:
+        """Whether Apache starts the attacker's code, or becomes its user: it runs in Apache's own sandbox."""
+        return self.attacker.has("fcgid", "cgi", "itk")
+
+    @property
+    def listens(self) -> str:
+        """How Apache would speak to a program of the victim's, where it speaks to any."""
+        return "http" if self.victim.has("server") else "scgi" if self.victim.has("scgi") else ""
 
     @property
     def shown(self) -> bool:
@@ -66,6 +81,7 @@ def probes(pair: Pair) -> tuple[Probe, ...]:
         *_files(pair),
         *_processes(),
         *_server(pair),
+        *_runtime(b),
         Probe(
             "become",
             "to become its user",
@@ -174,6 +190,27 @@ def _server(pair: Pair) -> Iterable[Probe]:
     yield Probe("cache keys", "Varnish's purges", "connect", "/run/varnish/purge.sock", "root")
     yield Probe("cache keys", "Varnish's console", "port", "6082", "root")
     yield Probe("cache keys", "the visits, by varnishlog", "sh", "varnishlog -d -n varnishd", "root")
+
+
+def _runtime(b: Site) -> Iterable[Probe]:
+    """What the other site's own programs have, and what suEXEC or ITK has for it."""
+    for zone in b.zones:
+        if zone.runtime in UNITS:
+            yield Probe("sockets", f"its program at {zone.path}", "connect", zone.socket, "root")
+            unit = f"{zone.owner}:{zone.name}"
+            yield Probe("the server", f"to change how {zone.path} starts", "plant", "/etc/gatehouse/units", "root")
+            yield Probe("the server", f"to end what runs at {zone.path}", "sh",
+                        f"systemctl --no-ask-password reset-failed 'gatehouse-{unit}@*'", "root")  # fmt: skip
+        if zone.runtime == "ajp":
+            file = f"/etc/gatehouse/secrets/ajp/{zone.owner}.{zone.name}"
+            yield Probe("the server", f"the secret of its Tomcat at {zone.path}", "read", file, "root")
+            tomcat = f"/etc/gatehouse/tomcat/{zone.owner}.{zone.name}/conf/server.xml"
+            yield Probe("the server", f"the settings of its Tomcat at {zone.path}", "read", tomcat, "root")
+    if b.has("fcgid"):
+        yield Probe("the server", "what starts its PHP", "plant", f"/var/www/.suexec/{b.owner}", "root")
+        yield Probe("sockets", "those of mod_fcgid", "list", "/var/lib/apache2/fcgid/sock", "root")
+    if b.runtime in ("fcgid", "itk"):
+        yield Probe("sessions", "its session's file", "read", f"{b.root}/tmp/sess_@SESSION@")
 
 
 REDIS = "/run/redis/gatehouse.sock"

@@ -17,14 +17,19 @@ MARK = "gatehouse-proof"
 END = "GATEHOUSE_END_OF_FILE"
 
 SHELL, IN_PHP, OPEN_PHP, PHP_S_SHELL, APACHE = "shell", "PHP", "PHP, no open_basedir", "shell in PHP", "Apache"
-UNIT = "shell in its unit"
-WAYS = (SHELL, IN_PHP, OPEN_PHP, PHP_S_SHELL, UNIT, APACHE)
+UNIT, STARTED, CGI = "shell in its unit", "shell where Apache starts it", "CGI"
+WAYS = (SHELL, IN_PHP, OPEN_PHP, PHP_S_SHELL, UNIT, STARTED, CGI, APACHE)
 CONTROLS = ("site", "root", "site's PHP")
 
 WAIT = "<?php header('Cache-Control: no-store'); echo getmypid(); flush(); sleep(25);"
 SESSION = """<?php header('Cache-Control: no-store'); session_start();
 if (isset($_GET['end'])) session_destroy(); else { $_SESSION['canary'] = '@CANARY@'; echo 'session ', session_id(); }
 error_log('a line of a proof');
+"""
+OWN = {"wait.php": WAIT, "who.php": WHO, "shown.txt": "shown"}
+"""What the attacker has in its room, whatever is tried."""
+CGI_HEAD = r"""#!/bin/sh
+printf 'Content-Type: text/plain\nCache-Control: no-store\n\n'
 """
 RUN = "<?php echo shell_exec('sh ' . __DIR__ . '/attack.sh 2>&1');"
 
@@ -64,20 +69,35 @@ def _pair(number: int, pair: Pair) -> str:
     tried = tricks(pair)
     lines = [
         _as(b.owner, _plant(pair)),
-        _as(a.owner, _drop(pair, tried)),
+        _listens(pair),
+        _as(a.owner, _drop(pair, tried), 'sed "s,@SOCKET@,$socket,g"'),
         f"table /var/spool/cron/crontabs/{b.owner} {b.owner}\n",
         "session= worker= own=\n",
         _busy(b, pair.mark, "worker"),
         _busy(a, pair.mark, "own"),
     ]
-    if b.php:
+    if pair.scripted(b):
         lines.append(f"session=$(fetch {b} /{pair.mark}/session.php | sed -n 's/^session //p')\n")
         lines.append(f"fetch {b} /{pair.mark}/secret.php > /dev/null\n")
     lines += [_controls(number, pair), _by_shell_and_php(number, pair), _by_apache(number, pair, tried)]
-    if b.php:
+    if pair.scripted(b):
         lines.append(f'fetch {b} "/{pair.mark}/session.php?end" "Cookie: PHPSESSID=$session" > /dev/null\n')
-    lines.append(f'as {b.owner} kill -QUIT "$worker"; as {a.owner} kill -QUIT "$own"\n')
+    # What a unit runs is nobody's to end.
+    ends = [f'as {one.owner} kill -QUIT "${name}"' for one, name in ((b, "worker"), (a, "own")) if not one.has(*UNITS)]
+    lines += [f"{end}\n" for end in ends]
     return "".join(lines)
+
+
+def _listens(pair: Pair) -> str:
+    """A program of the victim's where its own one listens, for Apache alone: will Apache lead the attacker there?"""
+    if not pair.listens:
+        return "socket=\n"
+    b = pair.victim
+    zone = next(zone for zone in b.zones if zone.runtime == {"http": "server"}.get(pair.listens, pair.listens))
+    return (
+        f'socket=$(dirname "$(readlink -f {zone.socket})")/{pair.mark}.sock\n'
+        f'listen {b.owner} "$socket" {pair.listens} {pair.canary}\n'
+    )
 
 
 def _controls(number: int, pair: Pair) -> str:
@@ -85,7 +105,7 @@ def _controls(number: int, pair: Pair) -> str:
     b = pair.victim
     by = {may: tuple(one for one in probes(pair) if one.may == may) for may in ("site", "root", "php")}
     text = _run(number, "site", f"as {b.owner} sh", shell(by["site"])) + _run(number, "root", "sh", shell(by["root"]))
-    if b.php:
+    if pair.scripted(b):
         text += _filled(b.owner, f"{pair.place}/probes.php", script(by["php"], pair))
         text += f"fetch {b} /{pair.mark}/probes.php | body | told {number} {shlex.quote(CONTROLS[2])}\n"
     return text
@@ -95,9 +115,13 @@ def _by_shell_and_php(number: int, pair: Pair) -> str:
     a, wanted = pair.attacker, probes(pair)
     text = _run(number, SHELL, f"as {a.owner} sh", shell(wanted))
     if a.has(*UNITS):
-        units = shlex.quote(f"gatehouse-{a.owner}:*@*.service")
-        text += _run(number, UNIT, f"inside {units} {a.owner} sh", shell(wanted))
-    if a.php:
+        text += _run(number, UNIT, f"inside {_units(a)} {a.owner} sh", shell(wanted))
+    if pair.started:
+        text += _run(number, STARTED, f"inside apache2.service {a.owner} sh", shell(wanted))
+    if a.runtime == "cgi":
+        text += _filled(a.owner, f"{pair.own}/probes.cgi", CGI_HEAD + shell(wanted), mode=0o755)
+        text += f"fetch {a} /{pair.mark}/probes.cgi | body | told {number} {shlex.quote(CGI)}\n"
+    if pair.scripted(a):
         for file, content in (("probes.php", script(wanted, pair)), ("attack.sh", shell(wanted)), ("run.php", RUN)):
             text += _filled(a.owner, f"{pair.own}/{file}", content)
         text += f"fetch {a} /{pair.mark}/probes.php | body | told {number} {shlex.quote(IN_PHP)}\n"
@@ -116,22 +140,28 @@ def _by_apache(number: int, pair: Pair, tried: Iterable[Trick]) -> str:
     words: tuple[str, ...] = ("end", "shown", str(a), f"/{pair.mark}/shown.txt")
     lines = [f"trick {number} {APACHE} {shlex.join(words)}\n"]
     for index, one in enumerate(tried):
-        if not one.php or a.php:
+        if not one.php or pair.scripted(a):
             words = (f"{one.kind}: {one.name}", one.betrays, str(a), f"/{pair.mark}/{index}/{one.asked}", *one.headers)
             lines.append(f"trick {number} {APACHE} {shlex.join(words)}\n")
     return "".join(lines)
 
 
-def _as(owner: str, text: str) -> str:
-    return f"as {owner} sh -s << '{END}S'\n{text}{END}S\n"
+def _units(site: Site) -> str:
+    """All units of the site's own programs, as systemctl finds them."""
+    return shlex.quote(f"gatehouse-{site.owner}:*@*.service")
+
+
+def _as(owner: str, text: str, fill: str = "cat") -> str:
+    return f"{fill} << '{END}S' | as {owner} sh -s\n{text}{END}S\n"
 
 
 FILL = 'sed "s/@WORKER@/$worker/g; s/@OWN@/$own/g; s/@SESSION@/$session/g"'
 
 
-def _filled(owner: str, path: str, text: str) -> str:
+def _filled(owner: str, path: str, text: str, mode: int = 0o644) -> str:
     """A file of that user's, with what is known only once the sites' programs run."""
-    return f"{FILL} << '{END}' | as {owner} sh -c 'cat > {path}'\n{text}\n{END}\n"
+    line = f"cat > {path} && chmod {mode:04o} {path}"
+    return f"{FILL} << '{END}' | as {owner} sh -c {shlex.quote(line)}\n{text}\n{END}\n"
 
 
 def _run(number: int, way: str, who: str, text: str) -> str:
@@ -139,7 +169,9 @@ def _run(number: int, way: str, who: str, text: str) -> str:
 
 
 def _busy(site: Site, mark: str, variable: str) -> str:
-    """A process of the site that lasts: a worker of its PHP in the middle of a request; without PHP any of its user."""
+    """A process of the site that lasts: its unit's, a worker of its PHP in the middle of a request, or its user's."""
+    if site.has(*UNITS):
+        return f"{variable}=$(main {_units(site)})\n"
     if not site.php:
         return f"as {site.owner} sleep 60 & {variable}=$!\n"
     name = "php-fpm" if site.runtime == "fpm" else "."
@@ -178,8 +210,9 @@ def _plant(pair: Pair) -> str:
 
 def _drop(pair: Pair, tried: Iterable[Trick]) -> str:
     """As the attacker: its programs, and for each trick a directory."""
-    lines = [f"mkdir -p {pair.own}\n", _file(f"{pair.own}/wait.php", WAIT), _file(f"{pair.own}/who.php", WHO)]
-    lines.append(_file(f"{pair.own}/shown.txt", "shown"))
+    # suEXEC starts nothing in a directory that others may write; it may have been the one of a victim.
+    lines = [f"mkdir -p {pair.own} && chmod 0755 {pair.own}\n"]
+    lines += [_file(f"{pair.own}/{name}", text) for name, text in OWN.items()]
     for index, one in enumerate(tried):
         place = f"{pair.own}/{index}"
         lines.append(f"mkdir -p {place}\n")

@@ -14,7 +14,10 @@ if (ini_get('open_basedir') === '' || @file_get_contents('/etc/passwd')) echo 'n
 
 @dataclass(frozen=True, slots=True)
 class Trick:
-    """One request: what lies in a directory of its own, what is asked for there, and by what the answer betrays it."""
+    """One request: what lies in a directory of its own, what is asked for there, and by what the answer betrays it.
+
+    @SOCKET@ is that of a program of the victim's.
+    """
 
     kind: str
     name: str
@@ -67,6 +70,14 @@ def tricks(pair: Pair) -> tuple[Trick, ...]:
                   {".htaccess": f'RewriteEngine on\nRewriteRule . - [H="proxy:{socket}"]\n', "who.php": WHO}),
             Trick("sockets", "its PHP, by a rule's proxy", "x", canary,
                   {".htaccess": f'RewriteEngine on\nRewriteRule . "{socket}{place}/secret.php" [P]\n'}),
+        )  # fmt: skip
+    if pair.listens:
+        target = f"unix:@SOCKET@|{pair.listens}://{b.owner}"
+        through += (
+            Trick("sockets", "its program, by a rule's proxy", "x", canary,
+                  {".htaccess": f'RewriteEngine on\nRewriteRule . "{target}/" [P]\n'}),
+            Trick("sockets", "its program, by a rule's handler", "x.html", canary,
+                  {".htaccess": f'RewriteEngine on\nRewriteRule . - [H="proxy:{target}/"]\n', "x.html": "x"}),
         )  # fmt: skip
     opened = "no open_basedir"
     ahead = "a file before the script"

@@ -12,13 +12,34 @@ as() {
     setpriv --reuid "$user" --regid "$user" --init-groups --inh-caps=-all env -i "PATH=$PATH" LC_ALL=C "HOME=/" "$@"
 }
 
-# inside UNITS USER COMMAND...: the same shell in the sandbox of the user's own program, as far as that is what it sees.
+# main UNITS: the first process of whichever of them runs.
+main() { systemctl show -p MainPID --value "$1" | grep -vx '0\{0,1\}' | head -n 1; }
+
+# inside UNITS USER COMMAND...: the same shell in the sandbox of that program, as far as that is what it sees.
 inside() {
-    pid=$(systemctl show -p MainPID --value "$1" | grep -vx '0\{0,1\}' | head -n 1) user=$2
+    pid=$(main "$1") user=$2 alone=
     shift 2
     [ -n "$pid" ] || return 1
+    ! grep -q '^NoNewPrivs:[[:space:]]*1' "/proc/$pid/status" || alone=--no-new-privs
+    # shellcheck disable=SC2086  # a word, or none
     nsenter --mount --net --target "$pid" -- setpriv --reuid "$user" --regid "$user" --init-groups --inh-caps=-all \
-        --no-new-privs env -i "PATH=$PATH" LC_ALL=C HOME=/ "$@"
+        $alone env -i "PATH=$PATH" LC_ALL=C HOME=/ "$@"
+}
+
+# listen USER SOCKET PROTOCOL CANARY: a program of that user's, which says the canary to whoever comes, until the end.
+listen() {
+    user=$1
+    shift
+    as "$user" perl -MIO::Socket::UNIX -e '
+        my ($path, $protocol, $canary) = @ARGV;
+        umask 0117;
+        my $s = IO::Socket::UNIX->new(Local => $path, Listen => 9) or die "$path: $!\n";
+        while (my $c = $s->accept) {
+            sysread $c, my $asked, 8192;
+            print $c $protocol eq "http" ? "HTTP/1.0 200 OK\r\n\r\n" : "Status: 200 OK\r\n\r\n", $canary;
+            close $c;
+        }' "$@" > /dev/null 2>&1 < /dev/null &
+    for tried in $(seq 50); do [ ! -S "$1" ] || break; sleep 0.1; done
 }
 
 # told PAIR WAY: passes on what a program said of its probes.

@@ -9,7 +9,7 @@ import pytest
 from fabfile import isolation
 from fabfile.engine import Guarded
 from fabfile.isolation.probes import FORMS, Pair, probes, shell
-from fabfile.isolation.program import APACHE, SHELL, UNIT, WAYS, keys, program
+from fabfile.isolation.program import APACHE, CGI, IN_PHP, SHELL, STARTED, UNIT, WAYS, keys, program
 from fabfile.model import Refusal
 
 from .recording import Recorded, a_file
@@ -17,17 +17,17 @@ from .recording import site as a_site
 
 A, B, C = a_site(), a_site("kiosk.co.test", database=True), a_site("static.test", php=False)
 PAIR = Pair(A, B, "gatehouse-proof", "8.4", "canary-0123")
+OF_FPM = [way for way in WAYS if way not in (UNIT, STARTED, CGI)]
 
 
 def lines(got: dict[tuple[str, str], str] | None = None) -> list[str]:
     """A proof in which the other site is denied all that who may gets; but for what is said otherwise."""
     found = []
     for key, one in keys(PAIR).items():
-        found += [f"0\t{way}\t{key}\t{(got or {}).get((way, key), 'no')}\tPermission denied" for way in WAYS]
+        found += [f"0\t{way}\t{key}\t{(got or {}).get((way, key), 'no')}\tPermission denied" for way in OF_FPM]
         if getattr(one, "may", ""):
             found.append(f"0\t{'root' if one.may == 'root' else 'site'}\t{key}\tgot\t")  # type: ignore[union-attr]
-    found = [line for line in found if f"\t{UNIT}\t" not in line]
-    return [*found, *(f"0\t{way}\tend\tgot\texample-com" for way in WAYS), "end"]
+    return [*found, *(f"0\t{way}\tend\tgot\texample-com" for way in OF_FPM), "end"]
 
 
 def test_every_try_is_called_otherwise_and_can_be_made() -> None:
@@ -40,17 +40,47 @@ def test_every_try_is_called_otherwise_and_can_be_made() -> None:
 
 def test_the_program_is_shell_and_quotes_what_it_is_told() -> None:
     own = a_site("own.test", runtime="server", command="./x")
-    text = program([PAIR, *(Pair(one, A, "gatehouse-proof", "8.4", "canary-1") for one in (own, C))])
+    tomcat, cgi = a_site("tomcat.test", runtime="ajp", webapps="w"), a_site("tool.test", runtime="cgi")
+    pairs = [(own, A), (C, A), (A, own), (cgi, tomcat), (tomcat, cgi), (a_site("f.test", runtime="fcgid"), own)]
+    text = program([PAIR, *(Pair(one, other, "gatehouse-proof", "8.4", "canary-1") for one, other in pairs)])
 
     assert "" == subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True).stderr
     assert "" == subprocess.run(["sh", "-n"], input=shell(probes(PAIR)), capture_output=True, text=True).stderr
+
+
+@pytest.mark.parametrize(
+    ("keys_", "guises"),
+    [
+        ({"runtime": "fcgid"}, {SHELL, IN_PHP, STARTED, APACHE}),
+        ({"runtime": "cgi"}, {SHELL, STARTED, CGI, APACHE}),
+        ({"runtime": "itk"}, {SHELL, IN_PHP, STARTED, APACHE}),
+        ({"runtime": "server", "command": "./x"}, {SHELL, UNIT}),
+        ({"runtime": "ajp", "webapps": "w"}, {SHELL, UNIT}),
+        ({"runtime": "static"}, {SHELL, APACHE}),
+    ],
+)
+def test_the_code_of_each_runtime_tries_where_it_runs(keys_: dict[str, str], guises: set[str]) -> None:
+    pair = Pair(a_site("b.test", **keys_), A, "gatehouse-proof", "8.4", "canary-0")
+
+    assert guises == {one.way for one in isolation.judged([pair], ["end"]) if one.result == "untried"}
+    assert all(f" {way}\n" in program([pair]) or f" '{way}'\n" in program([pair]) for way in guises - {APACHE})
+
+
+def test_a_victim_s_own_programs_are_knocked_at() -> None:
+    tomcat = a_site("tomcat.test", runtime="ajp", webapps="w", mounts={"/x": {"runtime": "server", "command": "./x"}})
+    names = keys(Pair(A, tomcat, "gatehouse-proof", "8.4", "canary-0"))
+
+    assert {"its program at /", "its program at /x", "its program, by a rule's proxy"} <= {
+        name.partition(": ")[2] for name in names if name.startswith("sockets: ")
+    }
+    assert "the server: the secret of its Tomcat at /" in names
 
 
 def test_a_proof_that_is_denied_everywhere_has_no_hole() -> None:
     tries = isolation.judged([PAIR], lines())
 
     assert {"denied"} == {one.result for one in tries}
-    assert {*WAYS} - {UNIT} == {one.way for one in tries}
+    assert {*OF_FPM} == {one.way for one in tries}
 
 
 def test_what_is_got_is_told_by_its_name() -> None:
@@ -66,7 +96,7 @@ def test_what_nobody_finds_is_no_denial() -> None:
     assert {"mail: its mail"} == absent
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != UNIT])
+@pytest.mark.parametrize("way", OF_FPM)
 def test_a_guise_that_said_nothing_was_not_tried(way: str) -> None:
     said = [line for line in lines() if f"\t{way}\t" not in line]
 
