@@ -142,6 +142,14 @@ class Shop:
         return self.host.check(f"readlink {ROOT}/public_html").strip().removeprefix("releases/")
 
 
+def bootstrapped(lab: Lab, host: Machine) -> Machine:
+    """A bare host made a web server with the lab's own sites."""
+    with lab.pointing(host):
+        done = host.fab("bootstrap")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return host
+
+
 @contextlib.contextmanager
 def opened(lab: Lab, host: Machine, stranger: Stranger, place: Path) -> Iterator[Shop]:
     """The site on the host; afterwards nothing is left of it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from .conftest import Bare
-from .corner import A_ROOT, B_ROOT, A, B, Corner, ask, body, borrowed, status
+from .corner import A_ROOT, A, Corner, borrowed, status
 from .lab import Lab
-from .machine import Machine, Stranger
-from .shop import DOMAIN, OWNER, ROOT, Shop, opened, visiting
+from .machine import Stranger
+from .shop import DOMAIN, OWNER, ROOT, Shop, bootstrapped, opened, visiting
 
-# It gives the shared web servers another kind of Apache for a while.
+# On hosts of their own, which it takes time to make.
 pytestmark = pytest.mark.demand
 
 ROOM = f"{ROOT}/public_html/_"
@@ -53,15 +52,13 @@ while (my $c = $s->accept) {{
 SERVER = "runtime: server\ncommand: exec perl serve.pl\n"
 
 
-@pytest.fixture(scope="module", params=["vps", pytest.param("vps12", marks=pytest.mark.demand)])
+@pytest.fixture(scope="module", params=["trixie", "bookworm"])
 def shop(
-    request: pytest.FixtureRequest, lab: Lab, stranger: Stranger, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, lab: Lab, own: Bare, stranger: Stranger, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Shop]:
-    host: Machine = request.getfixturevalue(request.param)
+    host = bootstrapped(lab, own(request.param))
     with lab.pointing(host), opened(lab, host, stranger, tmp_path_factory.mktemp("runtimes")) as made:
         yield made
-    done = host.fab("bootstrap")  # no module stays that only this site needed
-    assert 0 == done.returncode, done.stdout + done.stderr
 
 
 def drop(shop: Shop, name: str, text: str, mode: str = "0755") -> None:
@@ -95,29 +92,31 @@ def test_a_program_that_is_dropped_into_the_site_runs_as_its_user(shop: Shop, ru
         assert "cgi\n" not in shop.get("/shown.cgi").partition("#!")[0]
 
 
-def test_nobody_waits_while_a_site_changes_what_runs_it(shop: Shop) -> None:
+@pytest.mark.parametrize("release", ["trixie", "bookworm"])
+def test_nobody_waits_while_a_site_changes_what_runs_it(
+    lab: Lab, bare: Bare, stranger: Stranger, tmp_path: Path, release: str
+) -> None:
     """Under visitors: of the site, whose runtime changes, and of a neighbour, whose does not.
 
-    Before them, a host's first site of mod_fcgid has restarted Apache: that module cannot be loaded by a reload.
+    On a host of its own, so that it is the host's first one of mod_fcgid and of CGI: both modules have a daemon.
     """
-    shop.says("runtime: fcgid\n")
-    shop.done("site.apply", DOMAIN)
-    shop.says()
-    shop.done("site.apply", DOMAIN)
-    assert 0 == shop.deploy("one", serve_pl=LISTENER).returncode
-    pages = [f"{DOMAIN}/version.php", f"{DOMAIN}/version.txt", "example.com/"]
-    with visiting(shop.stranger, shop.host, *pages) as visits:
-        for keys in ("runtime: fcgid\n", SERVER, "", "runtime: fcgid\n", ""):
-            shop.says(keys)
-            shop.done("site.apply", DOMAIN)
-            time.sleep(0.5)
+    host = bootstrapped(lab, bare(release))
+    with lab.pointing(host), opened(lab, host, stranger, tmp_path) as shop:
+        assert 0 == shop.deploy("one", serve_pl=LISTENER).returncode
+        pages = [f"{DOMAIN}/version.php", f"{DOMAIN}/version.txt", "example.com/"]
+        before = host.check("systemctl show -p ExecMainPID apache2")
+        with visiting(shop.stranger, shop.host, *pages) as visits:
+            for keys in ("runtime: fcgid\n", SERVER, "", "mounts: {/cgi: {runtime: cgi}}\n", "runtime: fcgid\n", ""):
+                shop.says(keys)
+                shop.done("site.apply", DOMAIN)
+                time.sleep(0.5)
 
-    assert [] == visits.failed()
-    assert 50 < len(visits.seen)
-    assert {"200 one", f"200 {INSIDE}"} == {said for page, *_, said in visits.seen if page.endswith(".php")}
-    assert "" == shop.host.check("ls /etc/gatehouse/fcgid")
-    told = shop.fab("site.apply", DOMAIN)
-    assert " 0 changed, 0 failed" in told.stdout
+        assert [] == visits.failed()
+        assert 50 < len(visits.seen)
+        assert {"200 one", f"200 {INSIDE}"} == {said for page, *_, said in visits.seen if page.endswith(".php")}
+        assert before == host.check("systemctl show -p ExecMainPID apache2"), "nothing restarted Apache"
+        assert "" == host.check("ls /etc/gatehouse/fcgid")
+        assert " 0 changed, 0 failed" in shop.fab("site.apply", DOMAIN).stdout
 
 
 def test_a_release_of_a_site_that_fcgid_runs(shop: Shop) -> None:
@@ -175,38 +174,3 @@ def test_no_htaccess_leads_to_another_site_s_program(
 
     assert INSIDE not in answer
     assert status(answer) >= 400, answer
-
-
-# ---------------------------------------------------------------------- ITK, on a host of its own kind
-
-
-@pytest.mark.demand
-@pytest.mark.parametrize("release", ["trixie", "bookworm"])
-def test_a_host_of_itk_becomes_each_site_s_user(lab: Lab, bare: Bare, tmp_path: Path, release: str) -> None:
-    host = bare(release)
-    shutil.copytree(lab.directory / "sites", tmp_path / "sites")
-    for name in ("ssh_config", "known_hosts"):
-        shutil.copy(lab.directory / name, tmp_path)
-    text = (lab.directory / "fleet.yml").read_text()
-    (tmp_path / "fleet.yml").write_text(text.replace(str(lab.directory / "sites"), str(tmp_path / "sites")))
-    (tmp_path / "sites" / "example.com.yml").write_text("domain: example.com\nruntime: itk\n")
-    (tmp_path / "sites" / "kiosk.co.test.yml").write_text("domain: kiosk.co.test\nruntime: itk\n")
-    (tmp_path / "sites" / "plain.test.yml").write_text("domain: plain.test\nphp: false\n")
-    with lab.pointing(host):
-        done = host.fab("bootstrap", directory=tmp_path)
-    assert 0 == done.returncode, done.stdout + done.stderr
-
-    assert "prefork" == host.check("a2query -M").strip()
-    before = host.check(SERVED)
-    host.check(f"cat > {A_ROOT}/public_html/_/new.php", stdin=WHO_PHP, user=A)
-    host.check(f"cat > {B_ROOT}/public_html/_/new.php", stdin=WHO_PHP, user=B)
-    host.check(f"mkdir {B_ROOT}/public_html/_/own && echo mine > {B_ROOT}/public_html/_/own/x.txt", user=B)
-    robs = f"<?php echo file_get_contents('{B_ROOT}/public_html/_/own/x.txt');"
-    host.check(f"cat > {A_ROOT}/public_html/_/robs.php", stdin=robs, user=A)
-
-    assert f"{A} apache2handler" == body(ask(host, "example.com", "/new.php"))
-    assert f"{B} apache2handler" == body(ask(host, "kiosk.co.test", "/new.php"))
-    assert "mine" not in ask(host, "example.com", "/robs.php")
-    assert 200 == status(ask(host, "plain.test", "/"))
-    assert before == host.check(SERVED)
-    assert " 0 changed, 0 failed" in host.fab("bootstrap", directory=tmp_path).stdout

@@ -8,54 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import Bare
 from .corner import A, as_user
 from .lab import Lab
-from .machine import Machine, Stranger
-from .shop import DOMAIN, OWNER, ROOT, Shop, opened, visiting
+from .machine import Stranger
+from .runtimes import SERVE
+from .shop import DOMAIN, OWNER, ROOT, Shop, bootstrapped, opened, visiting
 
 Seen = Callable[[str], None]
 
-# One program that speaks HTTP or SCGI at $LISTEN, and runs whatever lies in apps/ for each request.
-SERVE = r"""
-import os, pathlib, socketserver, subprocess, sys, time
-HERE = pathlib.Path(__file__).parent
-VERSION = (HERE / "version.txt").read_text()
-
-def page(path):
-    name = path.partition("?")[0].rsplit("/", 1)[-1].partition(".")[0]
-    if name == "version": time.sleep(0.3); return VERSION
-    program = HERE / "apps" / f"{name}.sh"
-    return subprocess.run(["sh", program], capture_output=True, text=True).stdout if program.exists() else None
-
-def answer(path):
-    text = page(path)
-    status = "200 OK" if text is not None else "404 Not Found"
-    head = f"Content-Type: text/plain\r\nCache-Control: no-store\r\nContent-Length: {len(text or '')}\r\n\r\n"
-    return status, head + (text or "")
-
-class Http(socketserver.StreamRequestHandler):
-    def handle(self):
-        line = self.rfile.readline().decode()
-        while self.rfile.readline().strip(): pass
-        if line:
-            status, rest = answer(line.split()[1])
-            self.wfile.write(f"HTTP/1.1 {status}\r\nConnection: close\r\n{rest}".encode())
-
-class Scgi(socketserver.StreamRequestHandler):
-    def handle(self):
-        size = b""
-        while (one := self.rfile.read(1)) not in (b":", b""): size += one
-        if size:
-            words = self.rfile.read(int(size)).decode().split("\0")
-            status, rest = answer(dict(zip(words[::2], words[1::2]))["REQUEST_URI"])
-            self.wfile.write(f"Status: {status}\r\n{rest}".encode())
-
-class Unix(socketserver.ThreadingMixIn, socketserver.UnixStreamServer): daemon_threads = True
-class Port(socketserver.ThreadingMixIn, socketserver.TCPServer): daemon_threads = allow_reuse_address = True
-handler = {"http": Http, "scgi": Scgi}[sys.argv[1]]
-server = Port(("127.0.0.1", int(os.environ["PORT"])), handler) if "PORT" in os.environ else Unix(os.environ["LISTEN"], handler)
-server.serve_forever()
-"""  # noqa: E501
 PROGRAMS = {
     "serve_py": SERVE,
     "apps__id_sh": "id -un",
@@ -72,9 +33,12 @@ mounts:
 """
 
 
-@pytest.fixture
-def shop(lab: Lab, vps: Machine, stranger: Stranger, tmp_path: Path) -> Iterator[Shop]:
-    with opened(lab, vps, stranger, tmp_path) as shop:
+@pytest.fixture(params=["trixie", "bookworm"])
+def shop(
+    request: pytest.FixtureRequest, lab: Lab, bare: Bare, stranger: Stranger, tmp_path: Path
+) -> Iterator[Shop]:
+    host = bootstrapped(lab, bare(request.param))
+    with lab.pointing(host), opened(lab, host, stranger, tmp_path) as shop:
         yield shop
 
 

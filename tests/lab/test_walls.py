@@ -1,0 +1,189 @@
+"""Every runtime beside the others: who runs the code, what each site gets at of the next one, how much it may take."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from fabfile.isolation.program import CGI, IN_PHP, STARTED, UNIT
+
+from .conftest import Bare
+from .corner import as_user, body, status
+from .lab import Lab
+from .runtimes import KINDS, Yard, owner, yard
+
+# Hosts of their own, and some minutes.
+pytestmark = pytest.mark.demand
+
+EVENT = ("fpm", "fcgid", "cgi", "server", "scgi", "static", "ajp")
+PREFORK = {"itk": "itk", "other": "itk", "server": "server", "static": "static"}
+BY = {"fpm": IN_PHP, "fcgid": STARTED, "cgi": CGI, "itk": STARTED, "server": UNIT, "scgi": UNIT, "ajp": UNIT}
+"""The guise in which the code of a runtime itself tries, beside a shell of its user."""
+
+
+@pytest.fixture(scope="module", params=["trixie", "bookworm"])
+def release(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def event(lab: Lab, own: Bare, release: str, tmp_path_factory: pytest.TempPathFactory) -> Yard:
+    return yard(lab, own(release), tmp_path_factory.mktemp("event") / "fleet", **{word: word for word in EVENT})
+
+
+@pytest.fixture(scope="module")
+def prefork(lab: Lab, own: Bare, release: str, tmp_path_factory: pytest.TempPathFactory) -> Yard:
+    return yard(lab, own(release), tmp_path_factory.mktemp("prefork") / "fleet", **PREFORK)
+
+
+def runs_as_its_user(made: Yard, sites: dict[str, str]) -> None:
+    for name, kind in sites.items():
+        answer = made.ask(f"{name}.test", KINDS[kind].page)
+
+        assert 200 == status(answer), (kind, answer)
+        expected = KINDS[kind].drops if kind == "static" else owner(f"{name}.test") + KINDS[kind].says
+        assert expected == body(answer).strip()
+
+
+def holds(made: Yard, sites: dict[str, str]) -> None:
+    """Each site is attacked by the next one, in every guise that its runtime has, and reaches nothing."""
+    code, tries = made.proved()
+
+    assert [] == [one for one in tries if one["result"] in ("reached", "untried")]
+    assert 0 == code
+    for name, kind in sites.items():
+        ways = {one["way"] for one in tries if one["attacker"] == f"{name}.test" and one["result"] == "denied"}
+        assert "shell" in ways
+        assert kind == "static" or BY[kind] in ways
+        assert 40 < sum(one["victim"] == f"{name}.test" and one["result"] == "denied" for one in tries)
+    assert "" == made.host.check("find /var/www /etc /run /tmp -name '*gatehouse-proof*' ! -path '*/log/*'")
+
+
+def test_seven_runtimes_side_by_side_each_as_its_user(event: Yard) -> None:
+    runs_as_its_user(event, {word: word for word in EVENT})
+    told = event.done("bootstrap")
+    assert " 0 changed, 0 failed" in told
+
+
+def test_no_runtime_lets_a_site_into_the_next_one(event: Yard) -> None:
+    holds(event, {word: word for word in EVENT})
+
+
+def test_itk_and_what_may_be_beside_it_each_as_its_user(prefork: Yard) -> None:
+    assert "prefork" == prefork.host.check("a2query -M").strip()
+    runs_as_its_user(prefork, PREFORK)
+    assert " 0 changed, 0 failed" in prefork.done("bootstrap")
+
+
+def test_itk_lets_no_site_into_the_next_one(prefork: Yard) -> None:
+    holds(prefork, PREFORK)
+
+
+SOCKET, WRAPPERS = "/run/gatehouse/server-test", "/var/www/.suexec/fcgid-test"
+SECRET = "/etc/gatehouse/secrets /etc/gatehouse/secrets/ajp /etc/gatehouse/secrets/ajp/ajp-test._"
+VHOSTS = "/etc/apache2/conf-available/vhost.conf"
+# Whose site is attacked, how the host is made weaker, how that is taken back, and what is reached then.
+WEAKER = {
+    "a program's socket": (
+        "server",
+        f"chmod 0755 {SOCKET}/_-*; chmod 0666 {SOCKET}/_-*/sock",
+        f"chmod 0750 {SOCKET}/_-*; chmod 0660 {SOCKET}/_-*/sock",
+        {"sockets: its program at /"},
+    ),
+    "the wall of the vhosts": (
+        "server",
+        f"cp -p {VHOSTS} /root/; sed -i '/RequestHeader set Max-Forwards/d' {VHOSTS}; systemctl restart apache2",
+        f"cp -p /root/vhost.conf {VHOSTS}; rm /root/vhost.conf; systemctl restart apache2",
+        {"sockets: its program, by a rule's proxy", "sockets: its program, by a rule's handler"},
+    ),
+    "Tomcat's secret": (
+        "ajp", f"chmod o+rx {SECRET}", f"chmod o-rx {SECRET}",
+        {"the server: the secret of its Tomcat at /"},
+    ),
+    "what starts PHP": (
+        "fcgid", f"chmod 0777 {WRAPPERS}", f"chmod 0555 {WRAPPERS}", {"the server: what starts its PHP"}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WEAKER)
+def test_what_is_weak_about_a_runtime_is_told_by_its_name(event: Yard, what: str) -> None:
+    word, weaken, back, reached = WEAKER[what]
+    event.host.check(weaken)
+    try:
+        code, tries = event.proved(f"{word}.test", "--by", "cgi.test")
+    finally:
+        event.host.check(back)
+
+    assert 1 == code
+    assert reached == {f"{one['kind']}: {one['name']}" for one in tries if one["result"] == "reached"}
+
+
+SLOW = "<?php header('Cache-Control: no-store'); flush(); sleep(20);"
+
+
+def test_an_itk_process_has_nothing_left_of_root_s(prefork: Yard) -> None:
+    host = prefork.host
+    host.check("cat > /var/www/itk.test/public_html/_/slow.php", stdin=SLOW, user="itk-test")
+    request = "GET /slow.php HTTP/1.0\\r\\nHost: itk.test\\r\\n\\r\\n"
+    host.check(f"bash -c 'exec 3<> /dev/tcp/127.0.0.1/8080; printf \"{request}\" >&3; sleep 2' &\nsleep 1")
+    seen = host.check("cat /proc/$(pgrep -n -u itk-test apache2)/status; pkill -u itk-test apache2")
+
+    for kind in ("CapEff", "CapPrm", "CapInh"):
+        assert f"{kind}:\t0000000000000000" in seen
+    uid = host.check("id -u itk-test").strip()
+    assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}" in seen
+
+
+# ---------------------------------------------------------------------- what each drops in, and no Apache hears of it
+
+LOADED = "systemctl show -p ExecMainPID apache2; grep -c AH00489 /var/log/apache2/error.log"
+
+
+def test_a_program_that_is_dropped_into_tomcat_answers(event: Yard) -> None:
+    """A page of an application answers at once; a new application within Tomcat's own ten seconds."""
+    before = event.host.check(LOADED)
+    apps = "/var/www/ajp.test/public_html/_app/webapps"
+    jsp = KINDS["ajp"].source or {}
+    done = as_user(event.host, "ajp-test", f"cat > {apps}/ROOT/new.jsp; mkdir -p {apps}/wiki/WEB-INF; "
+                   f"cp {apps}/ROOT/new.jsp {apps}/wiki/who.jsp", jsp["webapps/ROOT/id.jsp"])  # fmt: skip
+    assert 0 == done.rc, done.err
+
+    assert "ajp-test" == body(event.ask("ajp.test", "/new.jsp")).strip()
+    end = time.monotonic() + 40
+    while "ajp-test" != body(answer := event.ask("ajp.test", "/wiki/who.jsp")).strip():
+        assert time.monotonic() < end, answer
+        time.sleep(1)
+    assert before == event.host.check(LOADED)
+
+
+# ---------------------------------------------------------------------- how much it may take
+
+FORKS = "i=0; while [ $i -lt 2000 ]; do sleep 20 & i=$((i + 1)); done 2> /dev/null"
+HEAD = "printf 'Content-Type: text/plain\\nCache-Control: no-store\\n\\n'"
+FORKING = {
+    "cgi": ("public_html/_/forks.cgi", f"#!/bin/sh\n{HEAD}\n{FORKS}\n", "/forks.cgi"),
+    "server": ("public_html/_app/apps/forks.sh", f"({FORKS}) > /dev/null\n", "/forks"),
+    "scgi": ("public_html/_app/apps/forks.sh", f"({FORKS}) > /dev/null\n", "/forks"),
+}
+
+
+@pytest.mark.parametrize("word", FORKING)
+def test_who_forks_without_end_meets_a_limit_of_its_own(event: Yard, word: str) -> None:
+    path, text, page = FORKING[word]
+    user, path = f"{word}-test", f"/var/www/{word}.test/{path}"
+    assert 0 == as_user(event.host, user, f"cat > {path} && chmod 0755 {path}", text).rc
+    request = f"GET {page} HTTP/1.0\\r\\nHost: {word}.test\\r\\n\\r\\n"
+    try:
+        event.host.check(f"bash -c 'exec 3<> /dev/tcp/127.0.0.1/8080; printf \"{request}\" >&3; sleep 6'")
+        count = int(event.host.check(f"pgrep -c -u {user}"))
+        others = [status(event.ask(f"{other}.test", KINDS[other].page)) for other in EVENT if other != word]
+        reached = event.fab("site.list").returncode
+    finally:
+        as_user(event.host, user, f"rm -f {path}; kill -KILL -1")
+        time.sleep(3)
+
+    assert 60 < count < 800
+    assert [200] * 6 == others
+    assert 0 == reached
