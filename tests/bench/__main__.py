@@ -7,10 +7,10 @@ import datetime
 import os
 import sys
 
-from . import growth, paper, quiet, toolkit
+from . import growth, isolation, paper, quiet, toolkit
 from .tools import HOME
 
-PARTS = {"growth": growth.measure, "toolkit": toolkit.measure}
+PARTS = {"growth": growth.measure, "isolation": isolation.measure, "toolkit": toolkit.measure}
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("part", choices=sorted(PARTS))
     parser.add_argument("--rounds", type=int, default=3, help="runs of the slow; the quick have twice as many")
     parser.add_argument("--anyway", action="store_true", help="on a busy machine too; the table then says so")
-    parser.add_argument("--keep", action="store_true", help="leave docs/performance.md as it is; print only")
+    parser.add_argument("--keep", action="store_true", help="leave the pages in docs/ as they are; print only")
     given = parser.parse_args()
     HOME.mkdir(parents=True, exist_ok=True)
     load = os.getloadavg()[0]

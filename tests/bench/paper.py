@@ -1,4 +1,4 @@
-"""What was measured, on paper: JSON, and between two marks of docs/performance.md the tables made of it."""
+"""What was measured, on paper: JSON, and between two marks of a page in docs/ the tables made of it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..lab.machine import CHECKOUT
-from . import sums
+from . import sums, walls
 from .tools import PEERS, install
 
 PAGE = CHECKOUT / "docs" / "performance.md"
+PAGES = {"isolation": CHECKOUT / "docs" / "isolation.md"}
 DATA = CHECKOUT / "docs" / "performance"
-PLOTTED = ("growth",)
+PLOTTED = ("growth", "isolation")
 Runs = Sequence[Mapping[str, Any]]
 
 
@@ -26,14 +27,15 @@ def write(data: Mapping[str, Any]) -> None:
     if data["part"] in PLOTTED:
         python, plots = install("plots") / "python", PEERS.parent / "plots.py"
         subprocess.run([str(python), str(plots), str(file), str(DATA)], check=True)
-    PAGE.write_text(placed(PAGE.read_text(), data["part"], tables(data)))
+    page = PAGES.get(data["part"], PAGE)
+    page.write_text(placed(page.read_text(), data["part"], tables(data)))
 
 
 def placed(page: str, part: str, text: str) -> str:
     """The page with this text between the part's marks.  Raises ValueError where it has none."""
     begin, end = f"<!-- {part} -->", f"<!-- end of {part} -->"
     if begin not in page or end not in page:
-        raise ValueError(f"docs/performance.md has no marks for {part}")
+        raise ValueError(f"the page has no marks for {part}")
     return re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n\n{text}\n{end}", page, flags=re.DOTALL)
 
 
@@ -114,4 +116,12 @@ def _growth(data: Mapping[str, Any]) -> str:
     ])  # fmt: skip
 
 
-PARTS: dict[str, Callable[[Mapping[str, Any]], str]] = {"toolkit": _toolkit, "growth": _growth}
+def _isolation(data: Mapping[str, Any]) -> str:
+    return walls.tables(data, table)
+
+
+PARTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "toolkit": _toolkit,
+    "growth": _growth,
+    "isolation": _isolation,
+}

@@ -16,11 +16,15 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "gatehouse"  # the same figures, the same file
 from matplotlib import pyplot  # noqa: E402
 
-LABELS = {"toolkit": "seconds", "growth": "sites on the host", "fleet": "hosts"}
+LABELS = {"toolkit": "seconds", "growth": "sites on the host", "fleet": "hosts", "isolation": "sites on the host"}
+MEASURED = {"isolation": "MB of Apache, PHP-FPM and the sites' programs, idle"}
 
 
 def curves(data: dict[str, Any]) -> dict[str, dict[int, float]]:
-    """By tool, the median seconds by number, of the cases `nothing, NUMBER`."""
+    """By tool, the median seconds by number, of the cases `nothing, NUMBER`; of runtimes, their memory."""
+    if data["part"] == "isolation":
+        grown = {word: one["grown"] for word, one in data["modes"].items()}
+        return {word: dict(zip(one["sites"], one["idle"], strict=True)) for word, one in grown.items()}
     found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in data["runs"]:
         case, _, number = run["case"].partition(", ")
@@ -35,7 +39,7 @@ def draw(data: dict[str, Any], target: Path) -> None:
     for tool, points in curves(data).items():
         axes.loglog(list(points), list(points.values()), marker="o", label=tool)
     axes.set_xlabel(LABELS[data["part"]])
-    axes.set_ylabel("seconds for a run that changes nothing")
+    axes.set_ylabel(MEASURED.get(data["part"], "seconds for a run that changes nothing"))
     axes.grid(visible=True, which="both", alpha=0.2)
     axes.legend()
     figure.tight_layout()

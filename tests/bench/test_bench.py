@@ -159,7 +159,7 @@ def test_a_part_goes_between_its_marks_and_leaves_the_rest() -> None:
 
 def test_the_page_has_a_place_for_every_part() -> None:
     for part in paper.PARTS:
-        paper.placed(paper.PAGE.read_text(), part, "")
+        paper.placed(paper.PAGES.get(part, paper.PAGE).read_text(), part, "")
 
 
 def test_a_failed_run_has_no_time() -> None:
@@ -178,3 +178,30 @@ def test_peers_are_pinned_by_hash_and_are_none_of_the_products(path: Path) -> No
     assert len(names) == len(re.findall(r"(?m)^[a-z]", text)) > 0
     own = (ROOT / "requirements.txt").read_text() + (ROOT / "requirements-test.txt").read_text()
     assert not re.search(r"(?m)^(ansible-core|mitogen|pyinfra|matplotlib)==", own)
+
+
+SEEN = {"rate": 900.0, "p50": 1.0, "p99": 4.0, "failed": 0}
+SIDE_BY_SIDE = {
+    "part": "isolation", "date": "today", "shape": "small", "load": 0.1, "busy": "", "runs": [],
+    "modes": {
+        "fpm": {
+            "first": 31.0, "rate": 1234.5, "p99": 4.2, "failed": 0, "stopped": 95, "reached": 0,
+            "grown": {"sites": [1, 10, 100], "visited": [60, 240, 2000], "idle": [40, 58, 238], "processes": [5, 5, 5]},
+        },
+        "ajp": {
+            "first": 900.0, "rate": 800.0, "p99": 9.0, "failed": 0, "stopped": 93, "reached": 0,
+            "grown": {"sites": [1, 10], "visited": [130, 1030], "idle": [130, 1030], "processes": [5, 14]},
+        },
+    },
+    "sieges": {"fpm": {"tmp": {"before": SEEN, "during": {**SEEN, "p99": 8.0}, "reached": True, "login": 1.0}}},
+}  # fmt: skip
+
+
+def test_runtimes_stand_side_by_side() -> None:
+    text = paper.tables(SIDE_BY_SIDE)
+
+    assert "| `fpm` | 1234 | 4.2 ms | 31 ms | 0 | 2.0 | 95 | 0 |" in text
+    assert "| `ajp` | 800 | 9.0 ms | 900 ms | 1 | 100.0 | 93 | 0 |" in text
+    assert "| `ajp` | 130, 130 | 1030, 1030 | not tried |" in text
+    assert "| `fpm` | 4, 8 (2.0 x) |" in text
+    assert text in paper.placed(paper.PAGES["isolation"].read_text(), "isolation", text)
