@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from . import paper, quiet, sums
 from .proxy import Account
 from .toolkit import handlers
-from .tools import PEERS, Tool
+from .tools import NOTHING, PEERS, Tool
 from .wanted import LISTS, Manifest, Wishes
 
 ROOT = Path(__file__).parents[2]
@@ -141,12 +141,20 @@ def test_round_trips_are_counted_where_the_client_speaks_after_the_host() -> Non
     assert (2, 30, 30) == (account.turns, account.up, account.down)
 
 
-def test_a_run_that_changed_something_is_not_taken_for_one_that_did_not() -> None:
-    recap = "host : ok=12   changed={}    unreachable=0    failed=0    skipped=0"
-    tool = Tool("ansible", lambda place: [], r"changed=0 .*failed=0")
+@pytest.mark.parametrize(
+    ("words", "said", "count"),
+    [
+        (NOTHING["ansible"], "host : ok=12   changed={}    unreachable=0    failed=0    skipped=0", ("0", "1", "10")),
+        (NOTHING["gatehouse"], "69 steps: 69 kept, {} changed, 0 failed (1 round trip, 0.9 s)", ("0", "1", "10")),
+        (NOTHING["pyinfra"], "    Grand total       300     {}     -       300", ("-", "1", "10")),
+    ],
+)
+def test_a_run_that_changed_something_is_not_taken_for_one_that_did_not(
+    words: str, said: str, count: tuple[str, ...]
+) -> None:
+    tool = Tool("one", lambda place: [], words)
 
-    assert tool.kept_all(recap.format(0))
-    assert not tool.kept_all(recap.format(1))
+    assert [True, False, False] == [tool.kept_all(said.format(each)) for each in count]
 
 
 def test_a_part_goes_between_its_marks_and_leaves_the_rest() -> None:

@@ -137,6 +137,14 @@ def _mitogen() -> dict[str, str]:
     return {"ANSIBLE_STRATEGY_PLUGINS": str(found), "ANSIBLE_STRATEGY": "mitogen_linear"}
 
 
+NOTHING = {
+    "gatehouse": " kept, 0 changed, 0 failed ",
+    "ansible": r"changed=0 .*failed=0",
+    "pyinfra": r"Grand total +\d+ +- +- +\d+",
+}
+"""What a tool's last lines are when nothing had to be changed."""
+
+
 def floor() -> Tool:
     """What nobody can be faster than: one login."""
     return Tool("ssh host true", _true, "^")
@@ -146,12 +154,12 @@ def tools() -> dict[str, Tool]:
     """All tools, installed."""
     for name in ("ansible", "mitogen", "pyinfra"):
         install(name)
-    recap = r"changed=0 .*failed=0"
+    ansible, mitogen = _settings("ansible"), _settings("mitogen") | _mitogen()
     found = (
-        Tool("gatehouse", _gatehouse, r" kept, 0 changed, 0 failed "),
+        Tool("gatehouse", _gatehouse, NOTHING["gatehouse"]),
         Tool("shell", _shell, "^"),
-        Tool("mitogen", _ansible("mitogen"), recap, ("mitogen", "ansible-core"), _settings("mitogen") | _mitogen()),
-        Tool("pyinfra", _pyinfra, r"(?i)no changes|changed: *0", ("pyinfra", "paramiko")),
-        Tool("ansible", _ansible("ansible"), recap, ("ansible-core",), _settings("ansible")),
+        Tool("mitogen", _ansible("mitogen"), NOTHING["ansible"], ("mitogen", "ansible-core"), mitogen),
+        Tool("pyinfra", _pyinfra, NOTHING["pyinfra"], ("pyinfra", "paramiko")),
+        Tool("ansible", _ansible("ansible"), NOTHING["ansible"], ("ansible-core",), ansible),
     )
     return {tool.name: tool for tool in found}
