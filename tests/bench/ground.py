@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -25,6 +26,7 @@ class Ground:
     def __init__(self) -> None:
         self.lab = Lab(Path(os.environ.get("GATEHOUSE_LAB", HOME / "lab")))
         self.lab.hosts = {}
+        self.removed: list[str] = []
 
     def __enter__(self) -> Ground:
         self.lab.down()
@@ -54,11 +56,18 @@ class Ground:
             self.lab.describe(place, sites=place / "sites")
         return place / "ssh_config"
 
+    def first(self, said: str) -> dict[str, float]:
+        """What a first run with --json told: it took files away, and its steps took so many seconds."""
+        steps = json.loads(said)["steps"]
+        reasons = (reason for step in steps for reason in step["reasons"])
+        self.removed = [reason.removesuffix(" removed") for reason in reasons if reason.endswith(" removed")]
+        return {step["step"]: step["seconds"] for step in steps}
+
     def manifest(self, name: str, sites: int) -> Path:
         """What the steps wish on this host, written down (wanted.py, in a process of its own)."""
         place = self.lab.directory / f"manifest-{sites}"
         config = self.config(name, sites)
-        line = [sys.executable, "-m", "tests.bench.wanted", str(config), name, str(place)]
+        line = [sys.executable, "-m", "tests.bench.wanted", str(config), name, str(place), *self.removed]
         done = subprocess.run(line, cwd=CHECKOUT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"the manifest could not be written:\n{done.stdout[-1500:]}{done.stderr[-1500:]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from ..lab.machine import Machine
@@ -29,9 +30,9 @@ def measure(rounds: int) -> dict[str, Any]:
     memory: dict[int, dict[str, float]] = {}
     reloads: dict[str, float] = {}
 
-    def one(name: str, case: str, place: Place, limit: float = 1800) -> Run:
+    def one(name: str, case: str, place: Place, limit: float = 1800, more: Sequence[str] = ()) -> Run:
         tool = by_name.get(name) or floor()
-        done = run(name, case, tool.line(place), env=tool.env, limit=limit)
+        done = run(name, case, [*tool.line(place), *more], env=tool.env, limit=limit)
         runs.append(done)
         print(f"{case:26}  {name:14}  {done.seconds:8.2f} s  exit {done.code}", file=sys.stderr, flush=True)
         return done
@@ -40,9 +41,11 @@ def measure(rounds: int) -> dict[str, Any]:
         machine = ground.host("gatehouse", named=False)
         for sites in SIZES:
             config = ground.config("gatehouse", sites)
-            done = one("gatehouse", f"up to {sites}", Place(config, "gatehouse", config.parent))
+            done = one("gatehouse", f"up to {sites}", Place(config, "gatehouse", config.parent), more=["--json"])
             if done.code:
                 raise RuntimeError(f"{sites} sites could not be made:\n{done.said[-3000:]}")
+            if sites == SIZES[0]:
+                ground.first(done.said)
             memory[sites] = taken(machine)
             place = Place(config, "gatehouse", ground.manifest("gatehouse", sites))
             names = [name for name in by_name if sites <= LIMITS.get(name, SIZES[-1]) and name != "shell"]

@@ -89,7 +89,7 @@ class Toolkit:
         done = self.one("gatehouse", FIRST, self.at("gatehouse"), more=["--json"])
         if done.code:
             raise RuntimeError("the product's own first run failed")
-        self.steps = {step["step"]: step["seconds"] for step in json.loads(done.said)["steps"]}
+        self.steps = self.ground.first(done.said)
         self.place = self.ground.manifest("gatehouse", SITES)
         manifest = Manifest.read(self.place)
         self.counts, self.left_out = manifest.counts(), manifest.left_out

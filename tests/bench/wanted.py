@@ -1,6 +1,9 @@
 """The resources that every tool brings to a host: what the product's own steps wish there, written down once.
 
-    python -m tests.bench.wanted SSH_CONFIG HOST DIRECTORY
+    python -m tests.bench.wanted SSH_CONFIG HOST DIRECTORY [PATH...]
+
+The paths are those that the first run took away.  What else must not be there never was on a host of ours, and nobody
+would let a playbook look for it.
 
 A host that notes every wish goes through the steps of `bootstrap`, as a dry run.  `Manifest.write` makes of it
 manifest.json, the contents of the files beside it, and lists for the shell; all peers read the same directory.
@@ -245,4 +248,5 @@ def _made(host: Noting) -> None:
 
 if __name__ == "__main__":
     manifest, contents = noted(Path(sys.argv[1]), sys.argv[2]).manifest()
+    manifest.absent = [path for path in manifest.absent if path in sys.argv[4:]]
     manifest.write(Path(sys.argv[3]), contents)
