@@ -163,7 +163,7 @@ def _of_way(answers: dict[tuple[int, str, str], tuple[bool, str]], number: int, 
     wanted = programs.get(way, way == SHELL or pair.pooled)
     last, answer = answers.get((number, way, "end"), (False, ""))
     # A program that ended early, or a page that Apache does not show: what it did not try is no denial.
-    whole = {APACHE: last, IN_PHP: bool(answer), OPEN_PHP: bool(answer)}.get(way, bool(tries))
+    whole = {APACHE: last, IN_PHP: bool(answer), OPEN_PHP: bool(answer), CGI: bool(answer)}.get(way, bool(tries))
     if wanted and not whole:
         tries.append(Try(*names, "all", "all", way, "untried", answer))
     return tries

@@ -31,6 +31,8 @@ OWN = {"wait.php": WAIT, "who.php": WHO, "shown.txt": "shown"}
 CGI_HEAD = r"""#!/bin/sh
 printf 'Content-Type: text/plain\nCache-Control: no-store\n\n'
 """
+CGI_END = r"""printf 'end\tno\t%s\n' "$(id -un)"
+"""
 RUN = "<?php echo shell_exec('sh ' . __DIR__ . '/attack.sh 2>&1');"
 
 
@@ -119,7 +121,7 @@ def _by_shell_and_php(number: int, pair: Pair) -> str:
     if pair.started:
         text += _run(number, STARTED, f"inside apache2.service {a.owner} sh", shell(wanted))
     if a.runtime == "cgi":
-        text += _filled(a.owner, f"{pair.own}/probes.cgi", CGI_HEAD + shell(wanted), mode=0o755)
+        text += _filled(a.owner, f"{pair.own}/probes.cgi", CGI_HEAD + shell(wanted) + CGI_END, mode=0o755)
         text += f"fetch {a} /{pair.mark}/probes.cgi | body | told {number} {shlex.quote(CGI)}\n"
     if pair.scripted(a):
         for file, content in (("probes.php", script(wanted, pair)), ("attack.sh", shell(wanted)), ("run.php", RUN)):

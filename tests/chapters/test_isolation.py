@@ -66,6 +66,17 @@ def test_the_code_of_each_runtime_tries_where_it_runs(keys_: dict[str, str], gui
     assert all(f" {way}\n" in program([pair]) or f" '{way}'\n" in program([pair]) for way in guises - {APACHE})
 
 
+def test_a_cgi_program_that_was_cut_short_proves_nothing() -> None:
+    pair = Pair(a_site("b.test", runtime="cgi"), A, "gatehouse-proof", "8.4", "canary-0")
+    said = [f"0\t{CGI}\tfiles: its code\tno\tPermission denied", "end"]
+
+    def untried(lines: list[str]) -> bool:
+        return (CGI, "untried") in {(one.way, one.result) for one in isolation.judged([pair], lines)}
+
+    assert untried(said)
+    assert not untried([f"0\t{CGI}\tend\tno\tb-test", *said])
+
+
 def test_a_victim_s_own_programs_are_knocked_at() -> None:
     tomcat = a_site("tomcat.test", runtime="ajp", webapps="w", mounts={"/x": {"runtime": "server", "command": "./x"}})
     names = keys(Pair(A, tomcat, "gatehouse-proof", "8.4", "canary-0"))
