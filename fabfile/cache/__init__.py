@@ -6,8 +6,9 @@ memcached, for sessions and objects of every site, and all app hosts of a site s
 
 from __future__ import annotations
 
+from .handing import forgotten
 from .memcached import instances
-from .reach import forgotten, reach
+from .reach import reach
 from .redis import ROSTER, SECRETS, STORE, UNIT, keep, opens, server, sessions
 
 STEPS = (server, instances, reach, sessions)

@@ -8,15 +8,10 @@ from ..engine.cards import cards
 from ..engine.filled import MARK, filled
 from ..model import Machine, Site
 from ..model.ways import REDIS, cache_port
-from .places import CERTIFICATE, INCLUDES, PASSWORDS, include, keeper, keeps
+from .handing import INI, PASSWORD, TIMEOUT, certificate, forgotten, handed, place
+from .places import CERTIFICATE, INCLUDES, PASSWORDS, keeper, keeps
 from .redis import REDIS as LOCAL
 from .redis import ROSTER, UNIT
-
-TIMEOUT = 0.5
-"""Seconds that a page waits for the cache, once; without an answer it goes on without a session."""
-
-POOL = f"{INCLUDES}/{{owner}}.conf"
-INI, HANDLER = f"{HANDED}/{{owner}}/cache.ini", f"{HANDED}/{{owner}}/sessions.php"
 
 LEAVE = """
 apt purge redis-server
@@ -45,10 +40,10 @@ def reach(c):
     host.directory(HANDED)
     for site in host.chosen:
         if site.php:
-            host.directory(_place(site.owner), mode=0o750, group=site.owner)
+            host.directory(place(site.owner), mode=0o750, group=site.owner)
             _tell(host, site, one, pem)
         else:
-            host.absent(*_handed(site.owner))
+            host.absent(*forgotten(site.owner))
     if LOCAL in host.facts.files and not keeps(host, "redis"):
         host.run("the Redis that was here goes", LEAVE, LOCAL, ROSTER, UNIT)
 
@@ -64,9 +59,10 @@ def _certificate(host: Host, one: Machine) -> str:
 def _tell(host: Host, site: Site, one: Machine, pem: str) -> None:
     """A site's files: for its pool, for its sessions, for its code."""
     redis, owner = host.fleet.cache.server == "redis", site.owner
-    told, trusted, handler = _handed(owner)
+    told, trusted, secret = INI.format(owner=owner), certificate(owner), f"{PASSWORDS}/{owner}"
     if pem:
         host.file(trusted, pem.strip() + "\n", mode=0o640, group=owner)
+    ca = trusted if redis and trusted in host.facts.files else ""
     values = {
         "site": site,
         "server": host.fleet.cache.server,
@@ -74,37 +70,22 @@ def _tell(host: Host, site: Site, one: Machine, pem: str) -> None:
         "port": REDIS if redis else cache_port(host.fleet, site),
         "user": f"{owner}.{host.name}" if redis else "",
         "password": MARK if redis else "",
-        "ca": trusted if redis and trusted in host.facts.files else "",
+        "ca": ca,
         "timeout": TIMEOUT,
-        "ini": told,
-        "handler": handler,
     }
     text = render.render(INI, values)
     if not redis:
         host.file(told, text, mode=0o640, owner=owner)
-    elif f"{PASSWORDS}/{owner}" in host.facts.files:
-        filled(host, told, text, f"{PASSWORDS}/{owner}", owner=owner)
+    elif secret in host.facts.files:
+        filled(host, told, text, secret, owner=owner)
     else:
         host.note(f"{site} has no password yet: fab -H {host.name} credentials")
-    host.file(handler, render.render(HANDLER, values), mode=0o640, group=owner)
-    host.file(include(owner), render.render(POOL, values), mode=0o600)
-
-
-def _place(owner: str) -> str:
-    return f"{HANDED}/{owner}"
-
-
-def _handed(owner: str) -> tuple[str, ...]:
-    return tuple(f"{_place(owner)}/{name}" for name in ("cache.ini", CERTIFICATE, "sessions.php"))
-
-
-def forgotten(owner: str) -> tuple[str, ...]:
-    """What goes with a site that is removed."""
-    return _handed(owner)
+    handed(host, site, host.fleet.cache.server, ca=ca)
+    host.absent(PASSWORD.format(owner=owner))
 
 
 def _come_home(host: Host) -> None:
-    """There is no cache host any more: `sessions` makes the pools' files anew, and nobody is told of anything."""
+    """There is no cache host any more: `sessions` hands out its own; nobody is told of the other."""
     for site in host.chosen:
-        if _handed(site.owner)[2] in host.facts.files:
-            host.absent(*_handed(site.owner), include(site.owner))
+        if INI.format(owner=site.owner) in host.facts.files:
+            host.absent(INI.format(owner=site.owner), certificate(site.owner))

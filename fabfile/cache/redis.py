@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ..credentials import whole
+from ..credentials import HANDED, whole
 from ..engine import Host, task
 from ..engine.cards import cards
 from ..engine.certified import certified
 from ..model.ways import REDIS as PORT
-from .places import CERTIFICATE, INCLUDES, include, keeper, keeps, served
+from .handing import PASSWORD, handed, place
+from .places import CERTIFICATE, INCLUDES, keeper, keeps, served
 
 STORE = "/etc/gatehouse/sessions"
 SECRETS = "/etc/gatehouse/secrets/sessions"
@@ -22,8 +23,8 @@ TLS = f"{STORE}/tls"
 """Where key and certificate of the cache host are, .key and .pem."""
 ROSTER = f"{STORE}/users.acl"
 UNIT = "/etc/systemd/system/redis-server.service.d/gatehouse.conf"
-COMMANDS = "+get +setex +del +exists +expire"
-"""What phpredis sends for sessions without locks; a lock wants EVAL, with which one site could stall all others."""
+COMMANDS = "+get +setex +del"
+"""What the handler sends for sessions without locks; a lock wants EVAL, with which one site could stall all others."""
 
 OBJECTS = (
     "+get +set +setnx +setex +psetex +getset +getdel +getex +mget +mset +msetnx +append +strlen +getrange +setrange "
@@ -37,9 +38,10 @@ OBJECTS = (
 """What an application does with its own keys.  None that names others' keys: KEYS, SCAN and RANDOMKEY do not ask whose
 they are, nor does CLIENT TRACKING; none that runs a program, waits, or is the whole server's."""
 
+# A copy of its own for who asks with it: the site's user, and not its group, which Apache has too.
 MAKE_SECRETS = """
-secrets=$1 includes=$2 socket=$3 keeper=$4
-shift 4
+secrets=$1 handed=$2 keeper=$3
+shift 3
 umask 077
 for owner do
     secret=$secrets/$owner
@@ -50,10 +52,10 @@ for owner do
         mv -fT "$secret.new" "$secret"
     fi
     [ "$owner" != "$keeper" ] || continue
-    printf 'php_admin_value[session.save_path] = "unix://%s?auth[user]=%s&auth[pass]=%s&prefix=%s:"\\n' \\
-        "$socket" "$owner" "$(cat "$secret")" "$owner" > "$includes/$owner.conf.new"
-    sync "$includes/$owner.conf.new"
-    mv -fT "$includes/$owner.conf.new" "$includes/$owner.conf"
+    copy=$handed/$owner/sessions.password
+    install -m 0640 -o "$owner" -g root -T "$secret" "$copy.new"
+    sync "$copy.new"
+    mv -fT "$copy.new" "$copy"
 done
 """
 
@@ -72,8 +74,13 @@ def sessions(c, memory_mb=64):
     owners = [site.owner for site in served(host)]
     if keeper(host) or not (owners or "redis-server" in host.facts.packages):
         return
-    missing = [owner for owner in owners if not (_known(host, owner) and include(owner) in host.facts.files)]
-    _make(host, missing)
+    host.directory(HANDED)
+    for owner in owners:
+        host.directory(place(owner), mode=0o750, group=owner)
+    _make(host, [owner for owner in owners if not _handed_over(host, owner)])
+    for site in host.chosen:
+        if site.php:
+            handed(host, site, "redis", SOCKET)
     _set_up(host, [(owner, owner, digest) for owner, digest in _digests(host, owners)], COMMANDS, int(memory_mb))
     if not host.narrowed:
         # They last as long as the site's user: a site whose file vanished may come back, by its file or by `undo`.
@@ -110,7 +117,7 @@ def _make(host: Host, missing: list[str]) -> None:
         missing.append(KEEPER)
     if missing:
         label = f"make {len(missing)} session passwords"
-        host.run(label, MAKE_SECRETS, SECRETS, INCLUDES, SOCKET, KEEPER, *missing)
+        host.run(label, MAKE_SECRETS, SECRETS, HANDED, KEEPER, *missing)
 
 
 def _set_up(
@@ -167,6 +174,17 @@ def opens(host: Host, roster: str) -> bool:
 
 def _known(host: Host, name: str) -> bool:
     return whole(host.facts.files.get(f"{SECRETS}/{name}"))
+
+
+def _handed_over(host: Host, owner: str) -> bool:
+    """Whether there is a password, and the site's PHP has it."""
+    secret, copy = (host.facts.files.get(path) for path in (f"{SECRETS}/{owner}", PASSWORD.format(owner=owner)))
+    return (
+        _known(host, owner)
+        and secret is not None
+        and copy is not None
+        and (copy.mode, copy.owner, copy.group, copy.digest) == (0o640, owner, "root", secret.digest)
+    )
 
 
 def _digests(host: Host, names: list[str]) -> list[tuple[str, str]]:

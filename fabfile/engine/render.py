@@ -57,6 +57,11 @@ def ini(value: object) -> str:
     return f'"{text}"'
 
 
+def php(value: object) -> str:
+    """A string of PHP, in which nothing is replaced."""
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def vcl(value: object) -> str:
     """A VCL string; VCL has no escapes, so a quote is refused (vcl(7))."""
     if '"' in str(value):
@@ -94,7 +99,7 @@ def environment(root: Path = TEMPLATES) -> jinja2.Environment:
         auto_reload=False,  # a run is too short for templates to change under it; it would ask for each site
         bytecode_cache=_kept(CACHE),
     )
-    env.filters.update(apache=apache, ini=ini, vcl=vcl, haproxy=haproxy)
+    env.filters.update(apache=apache, ini=ini, php=php, vcl=vcl, haproxy=haproxy)
     return env
 
 

@@ -10,8 +10,8 @@ import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from ..engine.render import php as quoted
 from ..model import PHP, UNITS, Site
 
 
@@ -298,19 +298,15 @@ def script(wanted: Iterable[Probe], pair: Pair) -> str:
     }
     lines = []
     for one in wanted:
-        code = one.php or (one.target if one.how == "php" else calls.get(one.how, "").format(_php(one.target)))
+        code = one.php or (one.target if one.how == "php" else calls.get(one.how, "").format(quoted(one.target)))
         if code:
-            lines.append(f"probe({_php(key(one))}, fn() => {code});")
+            lines.append(f"probe({quoted(key(one))}, fn() => {code});")
     return PAGE.replace("@CANARY@", pair.canary).replace("@PROBES@", "\n".join(lines))
 
 
 def key(one: Probe) -> str:
     """What it is called in the programs' answers."""
     return f"{one.kind}: {one.name}"
-
-
-def _php(text: Any) -> str:
-    return "'" + str(text).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 PAGE = """<?php
@@ -325,9 +321,9 @@ function probe($name, $try) {
 function included($path) { ob_start(); try { @include $path; } finally { $text = ob_get_clean(); }
     return strpos($text, '@CANARY@') !== false; }
 function redis(...$words) {
-    parse_str(explode('?', ini_get('session.save_path'), 2)[1] ?? '', $my);
+    $mine = dirname(ini_get('auto_prepend_file'));
     $redis = new Redis(); $redis->connect('/run/redis/gatehouse.sock');
-    $redis->auth([$my['auth']['user'] ?? '', $my['auth']['pass'] ?? '']);
+    $redis->auth([basename($mine), (string) @file_get_contents("$mine/sessions.password")]);
     $answer = $redis->rawCommand(...$words);
     if ($answer === false && $redis->getLastError()) throw new Exception($redis->getLastError());
     return $answer !== false;

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fabfile import cache, php, site
-from fabfile.cache import places, redis
+from fabfile.cache import handing, places, redis
 from fabfile.cache.memcached import share
 from fabfile.engine import Problem, StepFailed
 from fabfile.engine.changes import Install, Load, PutFile, PutLink, Remove, Run
@@ -34,10 +34,23 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     return Recorded(monkeypatch, EXAMPLE, SHOP, STATIC)
 
 
+UNOWNED = """
+set -eu
+fail() { exit 9; }
+install() { cp -- "$8" "$9" && chmod "$2" "$9"; }
+"""
+"""For the host's program here, where the sites have no users."""
+
+
 def with_secrets(*names: str) -> dict[str, File]:
     """The files of a host on which these have their session passwords."""
-    files = {f"{redis.SECRETS}/{name}": a_file(hashlib.sha256(name.encode()).hexdigest(), 0o600) for name in names}
-    return files | {f"{places.INCLUDES}/{name}.conf": a_file() for name in names if name != redis.KEEPER}
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
+    copies = {
+        handing.PASSWORD.format(owner=name): a_file(digest, 0o640, owner=name)
+        for name, digest in digests.items()
+        if name != redis.KEEPER
+    }
+    return {f"{redis.SECRETS}/{name}": a_file(digest, 0o600) for name, digest in digests.items()} | copies
 
 
 # ---------------------------------------------------------------------- a host by itself
@@ -84,8 +97,30 @@ def test_passwords_are_made_on_the_host_for_those_without_one(monkeypatch: pytes
 
     runs = [change for change in host.after(redis.sessions) if isinstance(change, Run)]
 
-    assert ["shop-example-com"] == [*runs[0].args[4:]]
+    assert ["shop-example-com"] == [*runs[0].args[3:]]
     assert 1 == len(runs)
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        a_file("0" * 64, 0o640, owner="example-com"),
+        a_file(hashlib.sha256(b"example-com").hexdigest(), 0o644, owner="example-com"),
+        a_file(hashlib.sha256(b"example-com").hexdigest(), 0o640, owner="root"),
+        None,
+    ],
+)
+def test_a_copy_that_is_not_the_password_or_not_the_site_s_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch, copy: File | None
+) -> None:
+    files = with_secrets(redis.KEEPER, "example-com")
+    files.pop(handing.PASSWORD.format(owner="example-com"))
+    there = {handing.PASSWORD.format(owner="example-com"): copy} if copy else {}
+    host = Recorded(monkeypatch, EXAMPLE, files=files | there)
+
+    runs = [change for change in host.after(redis.sessions) if isinstance(change, Run)]
+
+    assert [["example-com"]] == [[*run.args[3:]] for run in runs]
 
 
 def test_with_all_passwords_made_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,39 +132,49 @@ def test_with_all_passwords_made_nothing_runs(monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def made(tmp_path: Path) -> tuple[Path, Path]:
     """What the script leaves on a host for the sites a-test and b-test, after a second run."""
-    secrets, includes = tmp_path / "sessions", tmp_path / "php"
-    for directory in (secrets, includes):
-        directory.mkdir()
+    secrets, handed = tmp_path / "sessions", tmp_path / "sites"
+    secrets.mkdir()
+    for name in ("a-test", "b-test"):
+        (handed / name).mkdir(parents=True)
     before: dict[Path, bytes] = {}
     for _ in range(2):
-        script = "set -eu\nfail() { exit 9; }\n" + redis.MAKE_SECRETS
-        words = [str(secrets), str(includes), "/run/s.sock", redis.KEEPER, redis.KEEPER, "a-test", "b-test"]
-        subprocess.run(["sh", "-c", script, "make", *words], check=True)
+        words = [str(secrets), str(handed), redis.KEEPER, redis.KEEPER, "a-test", "b-test"]
+        subprocess.run(["sh", "-c", UNOWNED + redis.MAKE_SECRETS, "make", *words], check=True)
         now = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         assert before in ({}, now)
         before = now
-    return secrets, includes
+    return secrets, handed
 
 
 def test_a_password_is_random_and_for_root_alone(made: tuple[Path, Path]) -> None:
-    secrets, includes = made
+    secrets, _ = made
     passwords = {path.name: path.read_text() for path in secrets.iterdir()}
 
     assert {redis.KEEPER, "a-test", "b-test"} == passwords.keys()
     assert [] == [one for one in passwords.values() if not re.fullmatch("[0-9a-f]{64}", one)]
     assert 3 == len(set(passwords.values()))
-    assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in (*secrets.iterdir(), *includes.iterdir())}
+    assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in secrets.iterdir()}
 
 
-def test_a_pool_gets_its_own_password_and_prefix(made: tuple[Path, Path]) -> None:
-    secrets, includes = made
+def test_a_site_gets_a_copy_of_its_own_password(made: tuple[Path, Path]) -> None:
+    secrets, handed = made
+    copies = {path.parent.name: path for path in handed.rglob("*") if path.is_file()}
 
-    assert {"a-test.conf", "b-test.conf"} == {path.name for path in includes.iterdir()}
-    password = (secrets / "a-test").read_text()
-    assert (
-        'php_admin_value[session.save_path] = "unix:///run/s.sock?auth[user]=a-test'
-        f'&auth[pass]={password}&prefix=a-test:"\n'
-    ) == (includes / "a-test.conf").read_text()
+    assert {"a-test", "b-test"} == copies.keys()
+    for name, copy in copies.items():
+        assert ("sessions.password", 0o640) == (copy.name, stat.S_IMODE(copy.stat().st_mode))
+        assert (secrets / name).read_text() == copy.read_text()
+
+
+def test_no_secret_is_in_what_a_pool_includes_or_in_the_handler(host: Recorded) -> None:
+    """PHP writes session.save_path into the site's log when the store is away; here it is empty."""
+    written = contents(host.after(redis.sessions))
+    include, handler = written[places.include("example-com")], written[handing.HANDLER.format(owner="example-com")]
+
+    assert f'php_admin_value[auto_prepend_file] = "{handing.HANDLER.format(owner="example-com")}"' in include
+    assert "save_path" not in include
+    assert f"file_get_contents('{handing.PASSWORD.format(owner='example-com')}')" in handler
+    assert "'example-com:session:'" in handler
 
 
 def test_no_password_leaves_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,9 +334,9 @@ def test_the_sessions_of_before_go_with_their_store(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_host_that_is_by_itself_again_forgets_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = [f"/etc/gatehouse/sites/example-com/{name}" for name in ("cache.ini", "cache.pem", "sessions.php")]
-    files = {path: a_file() for path in (*told, places.include("example-com"))}
-    host = Recorded(monkeypatch, EXAMPLE, files=files | with_secrets(redis.KEEPER, "example-com"))
+    told = [f"/etc/gatehouse/sites/example-com/{name}" for name in ("cache.ini", "cache.pem")]
+    files = {path: a_file() for path in told}
+    host = Recorded(monkeypatch, EXAMPLE, files=files | with_secrets(redis.KEEPER))
 
     changes = host.after(*cache.STEPS)
 

@@ -133,10 +133,11 @@ def test_a_pool_is_the_tutorial_s_with_walls(host: Recorded) -> None:
             for place in (
                 *(f"var/www/example.com/{room}" for room in ("public_html", "releases", "shared", "tmp")),
                 "usr/share/php",
+                "etc/gatehouse/sites/example-com",
             )
         ),
         "php_admin_value[error_log]": "/var/www/example.com/log/php_errors.log",
-        "php_admin_value[session.save_handler]": "redis",
+        "include": "/etc/gatehouse/secrets/php/example-com.conf",
         "php_admin_flag[allow_url_include]": "off",
     }.items() <= pool.items()
 

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabfile import ns, php
-from fabfile.cache import redis
+from fabfile import ns
+from fabfile.cache import handing, redis
 from fabfile.engine import Guarded
 from fabfile.engine.changes import Run
 from fabfile.engine.problems import Unreachable
@@ -414,15 +414,16 @@ def test_f44_nothing_secret_is_in_git() -> None:
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
-    for name in ("secrets", "includes"):
-        (tmp_path / name).mkdir(mode=0o700)
+    for name in ("secrets", "sites/a-com", f"sites/{a_site().owner}"):
+        (tmp_path / name).mkdir(mode=0o700, parents=True)
     return tmp_path
 
 
 def make(where: Path, *owners: str) -> None:
     """The program that makes passwords on the host, run here."""
-    program = f"set -eu\nfail() {{ exit 1; }}\n{redis.MAKE_SECRETS}"
-    places = (where / "secrets", where / "includes", "/run/x.sock")
+    unowned = 'install() { cp -- "$8" "$9" && chmod "$2" "$9"; }'
+    program = f"set -eu\nfail() {{ exit 1; }}\n{unowned}\n{redis.MAKE_SECRETS}"
+    places = (where / "secrets", where / "sites")
     subprocess.run(["sh", "-c", program, "sh", *places, redis.KEEPER, *owners], check=True)
 
 
@@ -440,7 +441,7 @@ def test_f44_a_password_on_the_host_that_is_empty_guessed_or_seen_is_made_anew(
     known = {
         f"{redis.SECRETS}/{site.owner}": a_file(digest, mode, size=len(content)),
         f"{redis.SECRETS}/{redis.KEEPER}": a_file("1" * 64, 0o600, size=64),
-        f"{php.POOL_SECRETS}/{site.owner}.conf": a_file("2" * 64, 0o600),
+        handing.PASSWORD.format(owner=site.owner): a_file(digest, 0o640, owner=site.owner),
     }
     plan = Recorded(monkeypatch, site, files=known).after(redis.sessions)
     runs = [change.args for change in plan if isinstance(change, Run)]
@@ -452,7 +453,7 @@ def test_f44_a_password_on_the_host_that_is_empty_guessed_or_seen_is_made_anew(
     assert re.fullmatch("[0-9a-f]{64}", made)
     assert made != content
     assert 0o600 == stat.S_IMODE(bad.stat().st_mode)
-    assert f"auth[pass]={made}&" in (secrets / "includes" / f"{site.owner}.conf").read_text()
+    assert made == (secrets / "sites" / site.owner / "sessions.password").read_text()
 
 
 @pytest.mark.fault("F-44")

@@ -273,8 +273,7 @@ def read_the_pool(files: dict[str, str], site: Site) -> None:
             "php_admin_value[error_log]": f"/var/www/{site}/log/php_errors.log",
             "php_admin_value[open_basedir]": ":".join(
                 [f"{site.root}/{room}/" for room in ("public_html", "releases", "shared", "tmp")]
-                + ["/usr/share/php/"]
-                + ([f"/etc/gatehouse/sites/{site.owner}/"] if site.database else [])
+                + ["/usr/share/php/", f"/etc/gatehouse/sites/{site.owner}/"]
             ),
         }
         == pool

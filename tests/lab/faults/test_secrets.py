@@ -24,8 +24,8 @@ NEW = "canary.test"
 
 def _belongs(place: str, secret: str) -> bool:
     """Whether the secret of that file may be in this place as well: a PEM holds the key that lego made for it."""
-    if place.startswith("/etc/gatehouse/secrets/php/"):
-        return secret == place.replace("/php/", "/sessions/").removesuffix(".conf")
+    if place.startswith("/etc/gatehouse/sites/"):
+        return secret == place.replace("/sites/", "/secrets/sessions/").removesuffix("/sessions.password")
     name = place.rpartition("/")[2].removesuffix(".pem").removesuffix(".key")
     keys = ("/etc/haproxy/certs/", "/etc/lego/certificates/", "/var/lib/gatehouse/renew/former/")
     return place == secret or (place.startswith(keys) and secret.startswith(keys) and f"/{name}." in secret)

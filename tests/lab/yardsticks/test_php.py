@@ -59,7 +59,7 @@ def files_elsewhere_are_out_of_reach(found: Any) -> bool:
 
 @PHP.control("session.save_path")
 def sessions_are_not_in_a_shared_directory(found: Any) -> bool:
-    return bool(found["ini"]["session.save_handler"] == "redis") and "/tmp" not in found["ini"]["session.save_path"]
+    return bool(found["ini"]["session.save_handler"] == "user") and "/tmp" not in found["ini"]["session.save_path"]
 
 
 @PHP.control("PHP-P1")
