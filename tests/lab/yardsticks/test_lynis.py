@@ -67,6 +67,13 @@ WAIVERS = {
     "HRDN-7230": "a scanner for other systems' malware finds none of what harms a web server",
 }
 
+# What only Debian 12's Lynis (3.0.8) finds.
+WAIVERS_12 = {
+    "DEB-0811": "updates install themselves: nobody would read the changes it lists",
+    "NETW-3200": KERNEL,
+    "HOME-9304": "the operator's home is as who made the host made it; homes made since are 0750 (login.defs: 027)",
+}
+
 
 @pytest.fixture
 def lynis(host: Machine) -> dict[str, list[str]]:
@@ -88,9 +95,10 @@ def lynis(host: Machine) -> dict[str, list[str]]:
 
 
 @pytest.mark.demand
-def test_lynis_finds_nothing_to_warn_of(lynis: dict[str, list[str]]) -> None:
+def test_lynis_finds_nothing_to_warn_of(host: Machine, lynis: dict[str, list[str]]) -> None:
     suggested = {line.partition("|")[0] for line in lynis.get("suggestion", [])}
+    waived = WAIVERS | (WAIVERS_12 if host.name == "vps12" else {})
 
     assert lynis.get("warning", []) == []
     assert int(lynis["hardening_index"][0]) >= 80
-    assert suggested <= set(WAIVERS), [line for line in lynis["suggestion"] if line.partition("|")[0] not in WAIVERS]
+    assert suggested <= waived.keys(), [line for line in lynis["suggestion"] if line.partition("|")[0] not in waived]
