@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from fabfile import runtime
@@ -100,3 +104,26 @@ def test_what_no_site_has_any_more_ends(host: Recorded) -> None:
     assert [(old,)] == [run.args for run in runs(host.after(runtime.ended))]
     with host.about(OWN):
         assert [] == runs(host.after(runtime.ended))
+
+
+WAIT = """
+import os, socket, subprocess, sys, time
+place, program = sys.argv[1:]
+waits = subprocess.Popen(["sh", program, "wait", place, str(os.getpid())])
+time.sleep(0.6)
+assert waits.poll() is None, "nothing listens yet"
+server = socket.socket(socket.AF_UNIX)
+server.bind(place)
+server.listen()
+assert waits.wait(timeout=20) == 0
+"""
+
+
+def test_a_program_serves_once_it_listens_and_not_before(host: Recorded, tmp_path: Path) -> None:
+    program = tmp_path / "turn"
+    program.write_text(contents(host.after(runtime.units))["/usr/local/sbin/gatehouse-turn"])
+
+    line = [sys.executable, "-c", WAIT, str(tmp_path / "sock"), str(program)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+
+    assert 0 == done.returncode, done.stdout + done.stderr
