@@ -125,7 +125,7 @@ def test_the_rest_is_shared_out_evenly(front: Machine, cluster: Lab, stranger: S
 def test_members_hear_of_the_visitor_and_of_no_lie(front: Machine, stranger: Stranger) -> None:
     lies = [word for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Forwarded-Host", "Client-IP", "Via",
             "X-Request-ID", "X-Original-URL") for word in ("-H", f"{name}: forged.test")]  # fmt: skip
-    found = told(stranger, "/a%20b/%C3%BC?c=d%26e&f", *lies)
+    found = told(stranger, "/a%20b/%C3%BC?c=d%26e&f", "-4", *lies)
     headers = {key.lower(): value for key, value in found["headers"]}  # type: ignore[attr-defined]
     assert "forged" not in json.dumps(found)
     assert headers["host"] == NAME
@@ -249,14 +249,14 @@ def test_a_page_that_breaks_off_is_asked_once_more_with_all_of_its_address(
 
 
 def test_the_drill_tells_what_each_accident_costs(front: Machine) -> None:
-    told = front.fab("balancer.drill", "/paid_user", "--rate", "100", "--json", timeout=300)
+    told = front.fab("balancer.drill", "/paid_user", "--rate", "40", "--json", timeout=300)
     assert told.returncode == 0, told.stdout + told.stderr
     found = {each["event"]: each for each in json.loads(told.stdout[told.stdout.index("{"):])["events"]}
     print(told.stdout)
     assert {*found} == {"stopped", "gone", "hung"}
     for each in found.values():
-        assert each["requests"] > 800
-        assert each["elsewhere"] > 400
+        assert each["requests"] > 300
+        assert each["elsewhere"] > 100
         assert each["lost_twice"] == 0, each
     assert found["stopped"]["lost"] == 0
     assert "GATEHOUSE-DRILL" not in front.check("iptables -S")

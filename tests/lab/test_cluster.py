@@ -109,7 +109,7 @@ def test_a_host_that_makes_pages_is_a_member_and_hears_of_the_visitor(made: Lab,
     assert as_user(machine, A, f"cat > {page}", HEARD).rc == 0
     lies = [f"{name}: forged" for name in ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded",
             "X-Site-Cache")]  # fmt: skip
-    done = stranger.curl(*(word for lie in lies for word in ("-H", lie)), f"{PLACE}/heard.php?{time.time_ns()}")
+    done = stranger.curl("-4", *(word for lie in lies for word in ("-H", lie)), f"{PLACE}/heard.php?{time.time_ns()}")
     assert json.loads(done.out) == {"host": "app1", "client": stranger.ip, "https": "on", "heard": []}
     log = machine.check("tail -n 1 /var/www/example.com/log/access_log")
     assert log.startswith(f"{stranger.ip} ")

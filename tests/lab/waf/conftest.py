@@ -30,7 +30,7 @@ PERIOD = 4
 FRONT: dict[str, Any] = {
     "server_name": NAME,
     "aliases": ["example.com"],
-    "evasive": {"blocking_period": PERIOD, "page_count": 20},
+    "evasive": {"blocking_period": PERIOD, "page_count": 5},
     "messages": {"404": "Nothing of this name; perhaps it's sold."},
 }
 

@@ -20,13 +20,18 @@ REFUSED = {"13": "429", "12": "403"}
 """Debian 12's mod_evasive knows no other status."""
 
 
-def ask(guarded: Guarded, stranger: Stranger, family: int, times: int = 1, path: str = "/flood") -> Counter[str]:
-    """The statuses of so many requests for one page, each over a connection of its own: every child has its share."""
+def ask(
+    guarded: Guarded, stranger: Stranger, family: int, times: int = 1, path: str = "/flood", *, one: bool = False
+) -> Counter[str]:
+    """The statuses of so many requests for one page, each over a connection of its own: every child has its share.
+
+    Over `one` connection they are faster.
+    """
     target = guarded.host.ip if family == 4 else f"[{guarded.host.ip6}]"
     url = f"https://{NAME}{path}?[1-{times}]"
-    alone = ["--insecure", "--http1.1", "-H", "Connection: close", "--connect-to", f"::{target}:"]
-    words = [*alone, "-o", "/dev/null", "--write-out", "%{http_code}\n", url]
-    return Counter(stranger.curl(*words).out.split())
+    alone = [] if one else ["-H", "Connection: close"]
+    words = ["--insecure", "--http1.1", *alone, "--connect-to", f"::{target}:", "-o", "/dev/null"]
+    return Counter(stranger.curl(*words, "--write-out", "%{http_code}\n", url).out.split())
 
 
 def test_a_flood_is_refused_and_its_address_is_free_again_and_another_one_never_touched(
@@ -81,7 +86,7 @@ def test_behind_haproxy_its_one_table_does_the_same_and_bans_go_to_the_visitor(
 
 
 def test_who_attacks_again_and_again_is_banned_by_his_own_address(both: Guarded, stranger: Stranger) -> None:
-    url = f"https://{NAME}/shop?name=%3Cscript%3Ealert({{}})%3C/script%3E"
+    url = f"https://{NAME}/shop-{{}}?name=%3Cscript%3Ealert(1)%3C/script%3E"  # another page each time: no flood
     target = ["--insecure", "--connect-to", f"::{both.host.ip}:", "-H", "X-Forwarded-For: 192.0.2.99"]
     try:
         for number in range(12):
@@ -102,7 +107,7 @@ def test_who_goes_on_although_refused_is_banned_for_ten_minutes(both: Guarded, s
         end = time.monotonic() + 60
         while not (held := _banned(both, "gatehouse-flood")):
             assert time.monotonic() < end
-            ask(both, stranger, 4, 600)
+            ask(both, stranger, 4, 600, one=True)
         assert held == [stranger.ip]
     finally:
         both.done("fail2ban.unban", stranger.ip)
