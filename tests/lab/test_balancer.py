@@ -313,8 +313,8 @@ def test_what_the_data_do_not_know_is_refused(front: Machine, words: list[str], 
 
 
 @contextmanager
-def under_load(front: Machine, path: str = "/", rate: int = 50) -> Iterator[list[Asked]]:
-    """Visitors come meanwhile, who try once alone."""
+def under_load(front: Machine, path: str = "/", rate: int = 10) -> Iterator[list[Asked]]:
+    """Visitors come meanwhile, who try once alone; as many as a busy machine can bear: none shall wait for it."""
     visitors = Visitors(front.ip, NAME, path, rate, again=False)
     thread = threading.Thread(target=lambda: asyncio.run(visitors.come()), daemon=True)
     thread.start()
@@ -349,7 +349,7 @@ def test_nothing_that_an_operator_does_loses_a_request(
         assert who(stranger, "/extra/a") == "free1"
         done(front.fab("balancer.remove", "/", "news"))
     assert shown(front, stranger) != was
-    assert len(asked) > 500
+    assert len(asked) > 100
     assert [one for one in asked if one.lost] == []
     assert all(abs(count - 200) <= 12 for count in found.values()), found
     await_all_well(front)
