@@ -39,7 +39,6 @@ def proved(host: Machine) -> dict[str, set[str]]:
 
 ABSENT = {
     "mail: its mailbox of the system",
-    "files: what it is told of database and cache",
     "the server: backups",
     "logs: its error log",
     "processes: the environment of its program",
@@ -102,6 +101,7 @@ WEAKER = {
         f"usermod --append --groups {B} {A}",
         {
             "files: its tree",
+            "files: what it is told of database and cache",
             "logs: its access log",
             "logs: what its code complains about",
             "logs: the names of its logs",
