@@ -192,6 +192,13 @@ def _server(pair: Pair) -> Iterable[Probe]:
     yield Probe("cache keys", "the visits, by varnishlog", "sh", "varnishlog -d -n varnishd", "root")
 
 
+# Their names are everybody's to see, as Debian has it.
+_ANY_FCGID = (
+    "for s in /var/lib/apache2/fcgid/sock/*; do "
+    "perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => shift)' \"$s\" && exit 0; done; exit 1"
+)
+
+
 def _runtime(b: Site) -> Iterable[Probe]:
     """What the other site's own programs have, and what suEXEC or ITK has for it."""
     for zone in b.zones:
@@ -208,7 +215,7 @@ def _runtime(b: Site) -> Iterable[Probe]:
             yield Probe("the server", f"the settings of its Tomcat at {zone.path}", "read", tomcat, "root")
     if b.has("fcgid"):
         yield Probe("the server", "what starts its PHP", "plant", f"/var/www/.suexec/{b.owner}", "root")
-        yield Probe("sockets", "those of mod_fcgid", "list", "/var/lib/apache2/fcgid/sock", "root")
+        yield Probe("sockets", "those of mod_fcgid", "sh", _ANY_FCGID, "root")
     if b.runtime in ("fcgid", "itk"):
         yield Probe("sessions", "its session's file", "read", f"{b.root}/tmp/sess_@SESSION@")
 
@@ -246,7 +253,8 @@ def _opcode_cache(pair: Pair) -> Iterable[Probe]:
     yield Probe("opcache", "what is in the cache", "php", "opcache_get_status()", "")
     yield Probe("opcache", "to throw its code out", "php", f"opcache_invalidate({code}, true)", "")
     yield Probe("opcache", "to compile its code", "php", f"opcache_compile_file({code})", "")
-    yield Probe("opcache", "the cache's memory", "read", "/proc/@OWN@/maps", "root")
+    if pair.pooled:  # in PHP-FPM alone its own process has the memory of all pools
+        yield Probe("opcache", "the cache's memory", "read", "/proc/@OWN@/maps", "root")
 
 
 def _database(a: Site, b: Site) -> Iterable[Probe]:
