@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .engine import Facts, Host, task
 from .model import PHP as RUNS_PHP
 from .model import SUEXEC as SUEXECED
-from .model import Site, Zone
+from .model import Site, Zone, most_workers
 
 ROOT = "/etc/apache2"
 PORTS = f"{ROOT}/ports.conf"
@@ -100,8 +100,7 @@ def install(c):
     host = Host.of(c)
     host.template(PORTS, check=CHECK)
     host.directory(SUEXEC)
-    most = max((site.php.children for site in host.sites if site.php), default=0)
-    host.template(UNIT, user="www-data", processes=most + FORKS)
+    host.template(UNIT, user="www-data", processes=most_workers(host.sites) + FORKS)
     host.packages("apache2")
     host.directory(ROOT, mode=0o750)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .engine import Host, task
-from .model import Php, Problem, Refusal, Site
+from .model import Php, Problem, Refusal, Site, most_workers
 from .model.grammars import byte_count
 
 DEBIAN = {"12": "8.2", "13": "8.4"}
@@ -64,7 +64,7 @@ def configure(c, opcache_mb=128):
     host.template(FPM + "/conf.d/99-gatehouse.ini", check=check, php=php, opcache_mb=int(opcache_mb))
     workers = max(8, host.facts.memory_mb * 3 // 4 // 64)
     host.template(FPM + "/pool.d/gatehouse.conf", check=check, php=php, workers=workers)
-    host.template(UNIT, php=php, processes=_processes(host))
+    host.template(UNIT, php=php, processes=most_workers(_served(host)) + FORKS)
 
 
 @task
@@ -102,12 +102,6 @@ def pools(c):
     for path in host.facts.children(POOL_SECRETS):
         if path.rpartition("/")[2].removesuffix(".conf") not in kept:
             host.absent(path)
-
-
-def _processes(host: Host) -> int:
-    """What a site's user may have: in powers of two, since a new limit takes a restart, and a new site should not."""
-    most = max((site.php.children for site in _served(host) if site.php), default=1)
-    return FORKS + max(64, 1 << (most - 1).bit_length())
 
 
 def _former(host: Host) -> dict[Site, str]:

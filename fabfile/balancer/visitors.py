@@ -101,7 +101,7 @@ class Visitors:
             await reader.read()
             return status
         finally:
-            writer.close()
+            writer.transport.abort()  # close() would wait for the other side, half a minute where it hangs
 
 
 @functools.cache

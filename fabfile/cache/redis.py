@@ -53,7 +53,7 @@ for owner do
     fi
     [ "$owner" != "$keeper" ] || continue
     copy=$handed/$owner/sessions.password
-    install -m 0640 -o "$owner" -g root -T "$secret" "$copy.new"
+    install -m 0400 -o "$owner" -g root -T "$secret" "$copy.new"
     sync "$copy.new"
     mv -fT "$copy.new" "$copy"
 done
@@ -183,7 +183,7 @@ def _handed_over(host: Host, owner: str) -> bool:
         _known(host, owner)
         and secret is not None
         and copy is not None
-        and (copy.mode, copy.owner, copy.group, copy.digest) == (0o640, owner, "root", secret.digest)
+        and (copy.mode, copy.owner, copy.group, copy.digest) == (0o400, owner, "root", secret.digest)
     )
 
 

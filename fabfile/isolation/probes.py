@@ -230,9 +230,9 @@ def _sessions(pair: Pair) -> Iterable[Probe]:
     line = f"perl -MIO::Socket::UNIX -e {shlex.quote(KEYS)} {REDIS}"
     yield Probe("sessions", "all sessions, with no password", "sh", line, "")
     words = {
-        "its session": f"GET {b}:@SESSION@",
-        "to end its session": f"DEL {b}:@SESSION@",
-        "a session in its name": f"SETEX {b}:{pair.mark} 60 x",
+        "its session": f"GET {b}:session:@SESSION@",
+        "to end its session": f"DEL {b}:session:@SESSION@",
+        "a session in its name": f"SETEX {b}:session:{pair.mark} 60 x",
         "all sessions, by KEYS": "KEYS *",
         "all sessions, by SCAN": "SCAN 0",
         "one of all sessions": "RANDOMKEY",
@@ -329,9 +329,9 @@ function probe($name, $try) {
 function included($path) { ob_start(); try { @include $path; } finally { $text = ob_get_clean(); }
     return strpos($text, '@CANARY@') !== false; }
 function redis(...$words) {
-    $mine = dirname(ini_get('auto_prepend_file'));
+    $me = posix_getpwuid(posix_geteuid())['name'];
     $redis = new Redis(); $redis->connect('/run/redis/gatehouse.sock');
-    $redis->auth([basename($mine), (string) @file_get_contents("$mine/sessions.password")]);
+    $redis->auth([$me, (string) @file_get_contents("/etc/gatehouse/sites/$me/sessions.password")]);
     $answer = $redis->rawCommand(...$words);
     if ($answer === false && $redis->getLastError()) throw new Exception($redis->getLastError());
     return $answer !== false;

@@ -91,9 +91,10 @@ table() {
         chmod 0600 "$room/table" && mv -nT "$room/table" "$1"; }
 }
 
-# pool N FILE: the site's own pool once more, without open_basedir and with every function; root alone may ask it.
+# pool N FILE: the site's own pool once more, without open_basedir and with every function; root alone may ask it.  Nor
+# has it the file before each page: compiled for a pool with other functions, the cache would give it wrong ones.
 pool() {
     sed -e "s/^\[.*\]/[gatehouse-proof-$1]/" -e "s,^listen = .*,listen = /run/php/gatehouse-proof-$1.sock," \
         -e 's/^\(listen\.\(owner\|group\)\) = .*/\1 = root/' -e 's/^listen\.mode = .*/listen.mode = 0600/' \
-        -e '/open_basedir\]/d; /disable_functions\]/d' "$2"
+        -e '/open_basedir\]/d; /disable_functions\]/d; /^include = /d' "$2"
 }

@@ -15,7 +15,7 @@ from .load import find_fleet, load_fleet, load_sites
 from .owners import owner_of
 from .refusal import Problem, Refusal
 from .runtime import GONE, PHP, RUNTIMES, SUEXEC, UNITS, Limits, Mount, Zone
-from .site import Cache, Deploy, Php, Site, Tls
+from .site import Cache, Deploy, Php, Site, Tls, most_workers
 
 __all__ = [
     "DISABLED",
@@ -51,6 +51,7 @@ __all__ = [
     "find_fleet",
     "load_fleet",
     "load_sites",
+    "most_workers",
     "nearest",
     "owner_of",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -362,3 +363,9 @@ class Site(BaseModel):
 
     def __hash__(self) -> int:
         return hash(self.domain)
+
+
+def most_workers(sites: Iterable[Site]) -> int:
+    """Of the site with most workers of PHP; in powers of two: a limit made of it takes a restart, a site should not."""
+    most = max((site.php.children for site in sites if site.php), default=1)
+    return max(64, 1 << (most - 1).bit_length())

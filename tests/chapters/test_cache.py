@@ -46,7 +46,7 @@ def with_secrets(*names: str) -> dict[str, File]:
     """The files of a host on which these have their session passwords."""
     digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
     copies = {
-        handing.PASSWORD.format(owner=name): a_file(digest, 0o640, owner=name)
+        handing.PASSWORD.format(owner=name): a_file(digest, 0o400, owner=name)
         for name, digest in digests.items()
         if name != redis.KEEPER
     }
@@ -104,9 +104,9 @@ def test_passwords_are_made_on_the_host_for_those_without_one(monkeypatch: pytes
 @pytest.mark.parametrize(
     "copy",
     [
-        a_file("0" * 64, 0o640, owner="example-com"),
+        a_file("0" * 64, 0o400, owner="example-com"),
         a_file(hashlib.sha256(b"example-com").hexdigest(), 0o644, owner="example-com"),
-        a_file(hashlib.sha256(b"example-com").hexdigest(), 0o640, owner="root"),
+        a_file(hashlib.sha256(b"example-com").hexdigest(), 0o400, owner="root"),
         None,
     ],
 )
@@ -162,7 +162,7 @@ def test_a_site_gets_a_copy_of_its_own_password(made: tuple[Path, Path]) -> None
 
     assert {"a-test", "b-test"} == copies.keys()
     for name, copy in copies.items():
-        assert ("sessions.password", 0o640) == (copy.name, stat.S_IMODE(copy.stat().st_mode))
+        assert ("sessions.password", 0o400) == (copy.name, stat.S_IMODE(copy.stat().st_mode))
         assert (secrets / name).read_text() == copy.read_text()
 
 

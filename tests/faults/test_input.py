@@ -441,7 +441,7 @@ def test_f44_a_password_on_the_host_that_is_empty_guessed_or_seen_is_made_anew(
     known = {
         f"{redis.SECRETS}/{site.owner}": a_file(digest, mode, size=len(content)),
         f"{redis.SECRETS}/{redis.KEEPER}": a_file("1" * 64, 0o600, size=64),
-        handing.PASSWORD.format(owner=site.owner): a_file(digest, 0o640, owner=site.owner),
+        handing.PASSWORD.format(owner=site.owner): a_file(digest, 0o400, owner=site.owner),
     }
     plan = Recorded(monkeypatch, site, files=known).after(redis.sessions)
     runs = [change.args for change in plan if isinstance(change, Run)]

@@ -188,10 +188,14 @@ ACCOUNTS = re.compile(r"/etc/(cron\.deny|passwd|group|g?shadow|sub[ug]id)-?|/etc
 STAYS = {
     "/etc/gatehouse/secrets/php/undone-test.conf",
     "/etc/gatehouse/secrets/sessions/undone-test",
+    "/etc/gatehouse/sites/undone-test",
+    "/etc/gatehouse/sites/undone-test/sessions.password",
+    "/etc/gatehouse/sites/undone-test/sessions.php",
     "/etc/haproxy/certs/undone.test.pem",
 }
 FORGET = (
-    "userdel undone-test; sed -i /^undone-test/d /etc/cron.deny; rm -rf /var/www/undone.test; "
+    "userdel undone-test; sed -i /^undone-test/d /etc/cron.deny; "
+    "rm -rf /var/www/undone.test /etc/gatehouse/sites/undone-test; "
     "rm -f /etc/haproxy/certs/undone.test.pem /etc/lego/certificates/undone.*; "
     "rm -f /etc/apache2/vhost.d/undone.test.conf* /etc/php/*/fpm/pool.d/undone.test.conf* /etc/gatehouse/certs/undone.*"
 )
