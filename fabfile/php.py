@@ -61,6 +61,7 @@ def configure(c, opcache_mb=128):
         return
     php = version(host)
     check = _check(php)
+    host.template(FPM + "/gatehouse.uncached", php=php)
     host.template(FPM + "/conf.d/99-gatehouse.ini", check=check, php=php, opcache_mb=int(opcache_mb))
     workers = max(8, host.facts.memory_mb * 3 // 4 // 64)
     host.template(FPM + "/pool.d/gatehouse.conf", check=check, php=php, workers=workers)

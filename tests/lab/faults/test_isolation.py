@@ -406,6 +406,27 @@ def loosened(host: Machine) -> Iterator[None]:
 
 @one_release
 @pytest.mark.fault("F-72")
+def test_f72_what_two_sites_include_calls_the_same_functions_in_both(
+    host: Machine, corner: Corner, theirs: Corner, seen: Seen
+) -> None:
+    """Other functions are off in each, and they share one cache of compiled scripts."""
+    shared = "/usr/share/php/gatehouse-test.php"
+    code = "<?php session_cache_limiter(); echo json_encode([session_status(), ucfirst('abc')]);"
+    for one in (corner, theirs):
+        one.put("lib.php", f"<?php header('Cache-Control: no-store'); include '{shared}';")
+    host.put({shared: code.encode()})
+    try:
+        host.check(f"touch -d -1hour {shared}")
+        with loosened(host):
+            answers = [body(one.ask("lib.php")) for one in (theirs, corner) * 3]
+    finally:
+        host.check(f"rm {shared}")
+    assert {'[1,"Abc"]'} == {*answers}
+    seen("a library that two sites include does the same in both, whatever is off in each")
+
+
+@one_release
+@pytest.mark.fault("F-72")
 def test_f72_a_site_s_programs_run_as_the_site_and_write_into_its_own_rooms_alone(
     host: Machine, corner: Corner, stranger: Stranger, seen: Seen
 ) -> None:
