@@ -25,7 +25,7 @@ Cards = dict[str, dict[str, str] | None]
 """What the other hosts say of themselves, by their names; None: one could not be asked."""
 
 BOOT = Path(__file__).with_name("boot.sh")
-LINE = 100
+LINE = 1000
 """Characters of a line of the payload."""
 
 # The steps without the table of contents: it knows every task, and most are for people.
