@@ -14,7 +14,7 @@ from .places import CERTIFICATE, include
 TIMEOUT = 0.5
 """Seconds that a page waits for the store, once; without an answer it goes on without a session."""
 
-POOL = "/etc/gatehouse/secrets/php/{owner}.conf"
+POOL = include("{owner}")
 INI, PASSWORD, HANDLER = (f"{HANDED}/{{owner}}/{name}" for name in ("cache.ini", "sessions.password", "sessions.php"))
 """Of the cache host, for handler and code; for the store of the host itself the password alone; the handler."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +33,7 @@ def measure(rounds: int) -> dict[str, Any]:
         tool = by_name.get(name) or floor()
         done = run(name, case, [*tool.line(place), *more], env=tool.env, limit=limit)
         runs.append(done)
-        print(f"{case:26}  {name:14}  {done.seconds:8.2f} s  exit {done.code}", file=sys.stderr, flush=True)
+        done.tell()
         return done
 
     with Ground() as ground:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -36,6 +37,11 @@ class Run:
     code: int
     load: float
     said: str = ""
+
+    def tell(self) -> None:
+        """A line for who waits."""
+        line = f"{self.case:26}  {self.tool:14}  {self.seconds:8.2f} s  exit {self.code}"
+        print(line, file=sys.stderr, flush=True)
 
     def as_data(self) -> dict[str, Any]:
         """What of it is kept."""

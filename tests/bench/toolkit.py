@@ -71,7 +71,7 @@ class Toolkit:
         if done.code == 0 and case in (NOTHING, FAR) and not tool.kept_all(done.said):
             done.code = 99
         self.runs.append(done)
-        print(f"{case:26}  {name:14}  {done.seconds:8.2f} s  exit {done.code}", file=sys.stderr, flush=True)
+        done.tell()
         if done.code:
             (self.ground.lab.directory / f"failed-{name}.log").write_text(done.said)
             print(done.said[-1500:], file=sys.stderr, flush=True)

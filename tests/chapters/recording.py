@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fabfile.cache import redis
 from fabfile.engine import Host
 from fabfile.engine.changes import Change, PutFile
 from fabfile.engine.facts import Facts, File
@@ -66,6 +69,17 @@ class Recorded(Host):
     @property
     def notes(self) -> list[str]:
         return self._notes
+
+
+def make_passwords(secrets: Path, handed: Path, *owners: str) -> None:
+    """The program that makes passwords for sessions on a host, run here, where the sites have no users."""
+    unowned = """
+set -eu
+fail() { exit 9; }
+install() { cp -- "$8" "$9" && chmod "$2" "$9"; }
+"""
+    words = [str(secrets), str(handed), redis.KEEPER, *owners]
+    subprocess.run(["sh", "-c", unowned + redis.MAKE_SECRETS, "make", *words], check=True)
 
 
 def contents(changes: Iterable[Change]) -> dict[str, str]:

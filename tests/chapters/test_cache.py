@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from fabfile.firewall.rules import apart
 from fabfile.model import Fleet
 from fabfile.model.ways import cache_port
 
-from .recording import Recorded, a_file, contents
+from .recording import Recorded, a_file, contents, make_passwords
 from .recording import site as a_site
 
 EXAMPLE, SHOP = a_site(), a_site("shop.example.com", php={"children": 3})
@@ -32,14 +31,6 @@ STATIC = a_site("static.co.uk", php=False)
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     return Recorded(monkeypatch, EXAMPLE, SHOP, STATIC)
-
-
-UNOWNED = """
-set -eu
-fail() { exit 9; }
-install() { cp -- "$8" "$9" && chmod "$2" "$9"; }
-"""
-"""For the host's program here, where the sites have no users."""
 
 
 def with_secrets(*names: str) -> dict[str, File]:
@@ -138,8 +129,7 @@ def made(tmp_path: Path) -> tuple[Path, Path]:
         (handed / name).mkdir(parents=True)
     before: dict[Path, bytes] = {}
     for _ in range(2):
-        words = [str(secrets), str(handed), redis.KEEPER, redis.KEEPER, "a-test", "b-test"]
-        subprocess.run(["sh", "-c", UNOWNED + redis.MAKE_SECRETS, "make", *words], check=True)
+        make_passwords(secrets, handed, redis.KEEPER, "a-test", "b-test")
         now = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         assert before in ({}, now)
         before = now

@@ -27,7 +27,7 @@ from fabfile.engine.changes import Run
 from fabfile.engine.problems import Unreachable
 from fabfile.engine.remote import connect, opened
 from fabfile.model import Cache, Fleet, Php, Problem, Refusal, Site, load_fleet, load_sites
-from tests.chapters.recording import Recorded, a_file
+from tests.chapters.recording import Recorded, a_file, make_passwords
 from tests.chapters.recording import site as a_site
 
 from .conftest import few
@@ -420,11 +420,7 @@ def secrets(tmp_path: Path) -> Path:
 
 
 def make(where: Path, *owners: str) -> None:
-    """The program that makes passwords on the host, run here."""
-    unowned = 'install() { cp -- "$8" "$9" && chmod "$2" "$9"; }'
-    program = f"set -eu\nfail() {{ exit 1; }}\n{unowned}\n{redis.MAKE_SECRETS}"
-    places = (where / "secrets", where / "sites")
-    subprocess.run(["sh", "-c", program, "sh", *places, redis.KEEPER, *owners], check=True)
+    make_passwords(where / "secrets", where / "sites", *owners)
 
 
 @pytest.mark.fault("F-44")

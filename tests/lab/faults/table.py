@@ -198,7 +198,10 @@ def write(path: Path, outcomes: dict[str, Outcome]) -> None:
     """Keep outcomes, a line a test, so that a difference between two runs can be read."""
     faults = []
     for name, outcome in outcomes.items():
-        checks = [f"  {json.dumps(test)}: {_json(asdict(check))}" for test, check in sorted(outcome.checks.items())]
+        checks = [
+            f"  {json.dumps(test)}: {json.dumps(asdict(check), ensure_ascii=False)}"
+            for test, check in sorted(outcome.checks.items())
+        ]
         faults.append(f'"{name}": {{"tests": {outcome.tests}, "checks": {{\n' + ",\n".join(checks) + "\n}}")
     path.write_text("{\n" + ",\n".join(faults) + "\n}\n")
 
@@ -272,10 +275,6 @@ def _row(outcome: Outcome) -> dict[str, Any]:
         "commit": outcome.oldest.commit,
         "day": outcome.oldest.day,
     }
-
-
-def _json(data: object) -> str:
-    return json.dumps(data, ensure_ascii=False)
 
 
 def _reason(report: pytest.TestReport) -> str:
