@@ -34,10 +34,11 @@ from .engine.report import console
 from .engine.trust import enrol
 from .model import Fleet, Refusal
 
+WALLS = (*system.STEPS, *firewall.STEPS, *sshd.STEPS)
+"""What stands before any package comes that serves the world."""
+
 CHAPTERS = (
-    ("", system.STEPS),
-    ("", firewall.STEPS),
-    ("", sshd.STEPS),
+    ("", WALLS),
     ("web", credentials.STEPS),
     ("edge balancer", cert.STEPS_BEFORE),
     ("haproxy", haproxy.STEPS),
@@ -118,7 +119,8 @@ def trust(c, fingerprint=""):
 def whole(c):
     """All that a host is to be."""
     preflight(Host.of(c))
-    steps(c, *_wanted(c))
+    steps(c, *WALLS)
+    steps(c, *_wanted(c)[len(WALLS) :])
 
 
 def _wanted(c):

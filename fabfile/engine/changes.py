@@ -19,14 +19,20 @@ MANAGED = ("/etc/", "/usr/local/", "/var/www/")
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """Debian packages that are not installed; `held`: no service is started, stopped or loaded again for it."""
+    """Debian packages that are not installed; `held`: no service is started, stopped or loaded again for it.
+
+    `ahead`: what later steps of the run want, which comes along if it can.  `alone`: see Host.packages.
+    """
 
     names: tuple[str, ...]
     held: bool = False
+    alone: bool = False
+    ahead: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
-        return "install " + " ".join(self.names)
+        later = f" and {len(self.ahead)} that later steps want" if self.ahead else ""
+        return f"install {' '.join(self.names)}{later}"
 
     def predict(self, facts: Facts) -> None:
         facts.packages.update(dict.fromkeys(self.names, "new"))
@@ -217,10 +223,12 @@ class Load:
 Change = Install | AddUser | JoinGroup | MakeDirectory | PutFile | PutLink | Remove | Rename | Seed | Run | Load
 
 
-def for_packages(facts: Facts, names: Iterable[str], held: bool = False) -> tuple[Change, ...]:
+def for_packages(
+    facts: Facts, names: Iterable[str], held: bool = False, alone: bool = False
+) -> tuple[Change, ...]:
     """The packages that are not installed, in one go."""
     missing = tuple(name for name in names if name not in facts.packages)
-    return (Install(missing, held),) if missing else ()
+    return (Install(missing, held, alone),) if missing else ()
 
 
 def for_user(

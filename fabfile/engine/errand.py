@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import shlex
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
+from dataclasses import replace
 
 from ..model import Fleet
 from . import access, changes, script
@@ -50,6 +51,8 @@ class Errand(Known):
         self._doing = ""
         self._changed = False
         self._beside: list[str] = []
+        self.packages_ahead: Callable[[], tuple[str, ...]] = tuple
+        """What the steps to come would install; `steps` says it."""
 
     @property
     def facts(self) -> Facts:
@@ -158,7 +161,7 @@ class Errand(Known):
             self._plan(pending)
             return
         assert self._facts is not None
-        pending, self._held, self._refused = [*self._held, *pending], [], None
+        pending, self._held, self._refused = [*self._held, *self._packed(pending)], [], None
         first, self._changed = not self._changed, True
         words = ((self._run_name(), self.visit.me.partition(" since ")[0]), self._mark()) if first else ()
         self._beside += beside(pending)
@@ -173,6 +176,16 @@ class Errand(Known):
             self._facts = self._checked(Facts.of(answer.raw))
         else:
             self._facts.take(answer.records)
+
+    def _packed(self, pending: list[Change]) -> list[Change]:
+        """The first installation brings along what later steps want."""
+        first = next((index for index, change in enumerate(pending) if isinstance(change, changes.Install)), None)
+        if first is not None:
+            install = pending[first]
+            assert isinstance(install, changes.Install)
+            if not install.alone and (ahead := self.packages_ahead()):
+                pending[first] = replace(install, held=True, ahead=ahead)
+        return pending
 
     def _wish(self, needed: tuple[Change, ...], kept: str = "") -> None:
         if not needed and kept:

@@ -77,6 +77,15 @@ class Host(Errand):
         others = {str(machine.address) for machine in self.fleet.hosts.values()}
         return (self.facts.client,) if self.facts.client not in others else ()
 
+    @contextmanager
+    def standing_in(self, c: Any) -> Iterator[None]:
+        """Steps that are given this connection find this one behind it meanwhile."""
+        former, self.known[identity(c)] = self.known[identity(c)], self
+        try:
+            yield
+        finally:
+            self.known[identity(c)] = former
+
     @property
     def login(self) -> Login:
         """How we got in, and which algorithms this controller speaks."""
@@ -91,13 +100,15 @@ class Host(Errand):
         """The host keeps the operators' networks, for whoever comes next."""
         self.file(OPERATORS, "".join(f"{network}\n" for network in self.operators))
 
-    def packages(self, *names: str, held: bool = False) -> None:
+    def packages(self, *names: str, held: bool = False, alone: bool = False) -> None:
         """Debian packages are installed, without what they merely recommend.
 
-        `held`: parts of a service that runs, which shall not be restarted for them: it takes them with its next load.
+        Those that later steps of the run want come with them, and no service starts before its own step (ahead.py).
+        `alone`: not with an earlier step's, since something must be there before.  `held`: parts of a service that
+        runs, which shall not be restarted for them: it takes them with its next load.
         """
         kept = f"{names[0]} {self.facts.packages.get(names[0], '')} is installed"
-        self._wish(changes.for_packages(self.facts, names, held), kept)
+        self._wish(changes.for_packages(self.facts, names, held, alone), kept)
 
     def user(
         self,

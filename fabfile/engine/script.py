@@ -167,8 +167,8 @@ def program() -> Box:
 def _barrier(box: Box, change: Change) -> None:
     box.add("op", change.summary)
     match change:
-        case Install(names, held):
-            box.add("packages_held" if held else "packages", *names)
+        case Install():
+            _install(box, change)
         case Run(_, script, args, name, on):
             boxed = box.keep(f"run-{len(box.files)}", script.encode())
             if on:
@@ -187,6 +187,13 @@ def _barrier(box: Box, change: Change) -> None:
                 if change.restart_on and change.action != "reload":
                     box.add("taken", change.unit + ".restart", *change.restart_on)
                 box.add("load", change.unit, change.action, change.ready, *change.reload_on, *change.restart_on)
+
+
+def _install(box: Box, change: Install) -> None:
+    if change.ahead:
+        box.add("packages_and", " ".join(change.ahead), *change.names)
+    else:
+        box.add("packages_held" if change.held else "packages", *change.names)
 
 
 def _segment(box: Box, number: str, changes: list[Change], facts: Facts) -> None:

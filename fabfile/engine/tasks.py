@@ -15,6 +15,7 @@ from invoke.parser.parser import ParseMachine
 
 from ..model import Refusal
 from . import report
+from .ahead import packages
 from .host import Host
 from .problems import NoHost, Problem, Stopped
 from .render import BadValue
@@ -158,13 +159,21 @@ def query(*args: Any, **options: Any) -> Any:
 
 
 def steps(c: Any, *wanted: Any) -> None:
-    """Run steps in order.  One that is not vital may fail: it is told, and the rest goes on."""
-    for step in wanted:
-        try:
-            step(c)
-        except Exit as ended:
-            if getattr(step, "vital", True) or ended.code != 1:
-                raise
+    """Run steps in order; the first that installs packages brings those of the others along.
+
+    One that is not vital may fail: it is told, and the rest goes on.
+    """
+    host = Host.of(c)
+    try:
+        for number, step in enumerate(wanted, 1):
+            host.packages_ahead = functools.partial(packages, c, host, wanted[number:])
+            try:
+                step(c)
+            except Exit as ended:
+                if getattr(step, "vital", True) or ended.code != 1:
+                    raise
+    finally:
+        host.packages_ahead = tuple
 
 
 def chapter(module: ModuleType) -> Collection:

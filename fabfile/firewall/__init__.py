@@ -34,7 +34,7 @@ def install(c):
     host = Host.of(c)
     if "iptables-persistent" not in host.facts.packages:
         host.run("answer iptables-persistent", ANSWER, "iptables-persistent")
-    host.packages("iptables", "iptables-persistent", "netfilter-persistent")
+    host.packages("iptables", "iptables-persistent", "netfilter-persistent", alone=True)
 
 
 @task

@@ -148,10 +148,10 @@ class Noting(Host):
 
     wishes: Wishes
 
-    def packages(self, *names: str, held: bool = False) -> None:
+    def packages(self, *names: str, held: bool = False, alone: bool = False) -> None:
         """Note them."""
         self.wishes.packages.update(dict.fromkeys(names))
-        super().packages(*names, held=held)
+        super().packages(*names, held=held, alone=alone)
 
     def user(self, name: str, home: str = "/nonexistent", shell: str = "/usr/sbin/nologin", groups: Iterable[str] = (),
              uid: int | None = None) -> None:  # fmt: skip

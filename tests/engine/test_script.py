@@ -45,6 +45,7 @@ def words(box: script.Box, command: str) -> list[list[str]]:
 
 ALL: list[Change] = [
     Install((EVIL,)),
+    Install((EVIL,), ahead=(EVIL,)),
     AddUser(EVIL, EVIL, EVIL),
     MakeDirectory(f"/etc/{EVIL}", 0o755, EVIL, EVIL),
     PutFile(f"/etc/x/{EVIL}", b"", 0o600, EVIL, EVIL, EVIL),
@@ -172,6 +173,15 @@ def prelude(body: str, box: Path) -> subprocess.CompletedProcess[str]:
         ["sh", "-c", f". {script.SHELL}/prelude.sh\nhome={box}/home\nmemory\n{body}"],
         env={"PATH": "/usr/bin:/bin", "box": str(box)}, capture_output=True, text=True,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("works", "asked"), [("true", ["a x y"]), ('[ "$1" = a ] && [ $# = 1 ]', ["a x y", "a"])])
+def test_what_later_steps_want_comes_along_where_it_can_be_had(works: str, asked: list[str], tmp_path: Path) -> None:
+    told = f'packages_held() {{ echo "$*" >> {tmp_path}/asked; {works}; }}'
+
+    done = prelude(f"{told}\npackages_and 'x y' a", tmp_path)
+
+    assert (0, asked) == (done.returncode, (tmp_path / "asked").read_text().splitlines())
 
 
 def test_an_operation_is_not_begun_once_the_operator_said_stop(tmp_path: Path) -> None:

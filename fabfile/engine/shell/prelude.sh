@@ -106,19 +106,27 @@ packages() {
     apt install --no-install-recommends "$@"
 }
 
-# packages_held NAME...: the same, while no package may start, stop or load a service (policy-rc.d(8)).  The mark in
-# /run tells a policy that a killed run left from one of the host's own.
+# packages_held NAME...: the same, while no package may start, stop or load a service (policy-rc.d(8)); its timers may
+# run.  The mark in /run tells a policy that a killed run left from one of the host's own.
 packages_held() {
     policy=/usr/sbin/policy-rc.d ours=/run/gatehouse-policy
     if [ ! -e "$policy" ] || [ -e "$ours" ]; then
         : > "$ours"
-        printf '#!/bin/sh\nexit 101\n' > "$policy"
+        printf '#!/bin/sh\ncase $1 in *.timer) exit 0 ;; esac\nexit 101\n' > "$policy"
         chmod 0755 "$policy"
     fi
     code=0
     ( packages "$@" ) || code=$?
     [ ! -e "$ours" ] || rm -f -- "$policy" "$ours"
     [ "$code" = 0 ] || fail "the packages could not be installed: $*"
+}
+
+# packages_and 'AHEAD...' NAME...: with what later steps want, where that can be had.
+packages_and() {
+    ahead=$1
+    shift
+    # shellcheck disable=SC2086  # a name a word
+    ( packages_held "$@" $ahead ) || packages_held "$@"
 }
 
 # stage DIRECTORY: a root-only place on the same file system, from which a rename is atomic.
