@@ -42,7 +42,7 @@ print("\\n".join(module.__file__ for name, module in sys.modules.items() if name
 def script(fleet: Fleet, host: str, cards: Cards) -> str:
     """The script that makes `host`."""
     files = {**program(), **data(fleet), "manifest.json": manifest(fleet, host, cards)}
-    payload = base64.b64encode(lzma.compress(_tar(files), preset=9 | lzma.PRESET_EXTREME)).decode()
+    payload = base64.b85encode(lzma.compress(_tar(files), preset=9 | lzma.PRESET_EXTREME)).decode()
     lines = "\n".join(payload[start : start + LINE] for start in range(0, len(payload), LINE))
     return BOOT.read_text().replace("@HOST@", shlex.quote(host)).replace("@PAYLOAD@", lines)
 

@@ -49,9 +49,10 @@ give_back() {
 }
 
 unpack() {
-    payload | base64 -d | python3 -c 'if True:
-        import sys, tarfile
-        tarfile.open(fileobj=sys.stdin.buffer, mode="r|xz").extractall(sys.argv[1], filter="data")' "$box/run"
+    payload | tr -d '\n' | python3 -c 'if True:
+        import base64, io, sys, tarfile
+        packed = io.BytesIO(base64.b85decode(sys.stdin.buffer.read()))
+        tarfile.open(fileobj=packed, mode="r:xz").extractall(sys.argv[1], filter="data")' "$box/run"
 }
 
 make() {

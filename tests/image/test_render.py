@@ -53,7 +53,7 @@ def text(fleet: Fleet) -> str:
 def unpacked(text: str, into: Path) -> Path:
     payload = re.search(r"<<'PAYLOAD'\n(.*)\nPAYLOAD\n", text, re.DOTALL)
     assert payload
-    raw = lzma.decompress(base64.b64decode(payload[1]))
+    raw = lzma.decompress(base64.b85decode(payload[1].replace("\n", "")))
     with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
         tar.extractall(into)
     return into

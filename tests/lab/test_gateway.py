@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -280,10 +281,10 @@ def test_files_and_sockets_come_through_and_rsync_asks_nobody_about_a_key(api_pa
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "page.html").write_text("through\n")
     api_pair.inner.check("apt-get -qq -y install rsync; install -d -o www-data /tmp/through")
-    speaks = r"""sh -c "sed -n '/^\r/q'; printf 'HTTP/1.0 200 OK\r\n\r\nfrom inside'\""""
+    speaks = "sed -n '/^\\r/q'; printf 'HTTP/1.0 200 OK\\r\\n\\r\\nfrom inside'"
     api_pair.inner.check(
         "systemd-run --unit through --socket-property ListenStream=/run/through.sock --socket-property Accept=yes "
-        f"-p StandardInput=socket -p StandardOutput=socket {speaks}"
+        f"-p StandardInput=socket -p StandardOutput=socket sh -c {shlex.quote(speaks)}"
     )
     try:
         done = subprocess.run(
