@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..lab.lab import Lab
@@ -33,17 +33,20 @@ class Ground:
         for place in self.lab.directory.glob("*-*"):  # of hosts that are no more
             shutil.rmtree(place)
         self.lab.up()
+        self.named(None)
         return self
 
     def __exit__(self, *_: object) -> None:
         if "GATEHOUSE_KEEP" not in os.environ:
             self.lab.down()
 
-    def host(self, name: str, named: bool = True) -> Machine:
-        """A bare Debian 13; the sites' names point to it, or else to nothing: then no certificate is ordered."""
-        machine = self.lab.add(name)
-        self.lab.resolve(ZONE, machine if named else None)
-        return machine
+    def host(self, name: str) -> Machine:
+        """A bare Debian 13."""
+        return self.lab.add(name)
+
+    def named(self, machine: Machine | None) -> None:
+        """The sites' names point to this host, or else to nothing: then no certificate is ordered."""
+        self.lab.resolve(ZONE, machine)
 
     def config(self, name: str, sites: int) -> Path:
         """The ssh_config of a host that shall have so many sites; fleet.yml and the sites lie beside it."""
@@ -73,11 +76,15 @@ class Ground:
             raise RuntimeError(f"the manifest could not be written:\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
         return place
 
-    def fetched(self, machine: Machine, manifest: Manifest) -> None:
-        """The packages' files are in the host's apt cache, as if it had once looked for them."""
-        options = "-qq -y --no-install-recommends --download-only"
-        machine.check(f"apt-get -qq update && apt-get {options} install {' '.join(manifest.packages)}", timeout=600)
-        machine.check(f"apt-get {options} upgrade", timeout=600)
+    def fetched(self, machine: Machine, manifest: Manifest, needs: Sequence[str] = ()) -> None:
+        """The packages' files are in the host's apt cache, as if it had once looked for them; what a tool needs is
+        installed.
+        """
+        apt, options = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends", "--download-only"
+        machine.check(f"{apt} update && {apt} {options} install {' '.join(manifest.packages)}", timeout=600)
+        machine.check(f"{apt} {options} upgrade", timeout=600)
+        if needs:
+            machine.check(f"{apt} install {' '.join(needs)}", timeout=600)
 
     @contextlib.contextmanager
     def far(self, name: str, milliseconds: int) -> Iterator[tuple[Path, Path]]:

@@ -37,7 +37,7 @@ def measure(rounds: int) -> dict[str, Any]:
         return done
 
     with Ground() as ground:
-        machine = ground.host("gatehouse", named=False)
+        machine = ground.host("gatehouse")
         for sites in SIZES:
             config = ground.config("gatehouse", sites)
             done = one("gatehouse", f"up to {sites}", Place(config, "gatehouse", config.parent), more=["--json"])

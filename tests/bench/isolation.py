@@ -232,8 +232,8 @@ def measure(rounds: int) -> dict[str, Any]:
     with Ground() as ground:
         place = ground.lab.directory
         every = {word: word for word in EVENT}
-        event = yard(ground.lab, ground.host("event", named=False), place / "event", **every, victim="fpm")
-        itk = yard(ground.lab, ground.host("prefork", named=False), place / "prefork", itk="itk", victim="itk")
+        event = yard(ground.lab, ground.host("event"), place / "event", **every, victim="fpm")
+        itk = yard(ground.lab, ground.host("prefork"), place / "prefork", itk="itk", victim="itk")
         for made, words in ((event, EVENT), (itk, ("itk",))):
             quiet.calm()
             _, tries = made.proved()

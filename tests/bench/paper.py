@@ -10,12 +10,14 @@ from typing import Any
 
 from ..lab.machine import CHECKOUT
 from . import sums, walls
+from .toolkit import NOTHING
 from .tools import PEERS, install
 
 PAGE = CHECKOUT / "docs" / "performance.md"
+FRONT = CHECKOUT / "README.md"
 PAGES = {"isolation": CHECKOUT / "docs" / "isolation.md"}
 DATA = CHECKOUT / "docs" / "performance"
-PLOTTED = ("growth", "isolation")
+PLOTTED = ("growth", "isolation", "toolkit")
 Runs = Sequence[Mapping[str, Any]]
 
 
@@ -29,6 +31,8 @@ def write(data: Mapping[str, Any]) -> None:
         subprocess.run([str(python), str(plots), str(file), str(DATA)], check=True)
     page = PAGES.get(data["part"], PAGE)
     page.write_text(placed(page.read_text(), data["part"], tables(data)))
+    if data["part"] in QUOTED and not data["busy"]:
+        FRONT.write_text(placed(FRONT.read_text(), data["part"], QUOTED[data["part"]](data)))
 
 
 def placed(page: str, part: str, text: str) -> str:
@@ -80,7 +84,7 @@ def _toolkit(data: Mapping[str, Any]) -> str:
     for name in names:
         memory = max((run["memory"] for run in runs if run["tool"] == name), default=0)
         went = data["turns"].get(name, {})
-        cpu = [run["cpu"] for run in runs if (run["tool"], run["case"], run["code"]) == (name, cases[1], 0)]
+        cpu = [run["cpu"] for run in runs if (run["tool"], run["case"], run["code"]) == (name, NOTHING, 0)]
         more.append([
             name, data["versions"][name], str(data["same"].get(name, "")), str(went.get("turns", "")),
             str(went.get("connections", "")), str(round(went.get("bytes", 0) / 1024)), f"{memory:.0f}",
@@ -92,11 +96,32 @@ def _toolkit(data: Mapping[str, Any]) -> str:
     return "\n".join([
         "Seconds: the median (least-most), and how many times as long as Gatehouse.\n",
         table(["seconds", *cases], rows),
+        "![Seconds by tool and case](performance/toolkit.svg)\n",
         f"The resources: {data['resources']['all']} ({counts}). Of Gatehouse's first run {aside:.0f} s are the order "
         "of the certificates and Debian's updates, which no peer does.\n",
         "What a run that changes nothing costs; the round trips, handshake included, as a proxy on the way saw them:\n",
         table(head, more),
     ])  # fmt: skip
+
+
+def _in_short(data: Mapping[str, Any]) -> str:
+    """What the front page quotes: seconds, and how many times as long as Gatehouse."""
+    runs = data["runs"]
+    cases = list(dict.fromkeys(run["case"] for run in runs))
+    rows = [[OWN.get(name, version), *(_quoted(runs, name, case) for case in cases)]
+            for name, version in data["versions"].items()]  # fmt: skip
+    return "\n".join([
+        f"Ten sites on one host, the same {data['resources']['all']} resources by each tool: seconds, and how many "
+        f"times as long as Gatehouse ({data['date']}, {data['shape']}, which is controller and host at once).\n",
+        table(["seconds", *cases], rows),
+    ])  # fmt: skip
+
+
+def _quoted(runs: Runs, name: str, case: str) -> str:
+    values, own = took(runs, name, case), took(runs, "gatehouse", case)
+    if not values or not own or name == "gatehouse":
+        return cell(runs, name, case).partition(" (")[0]
+    return f"{sums.seconds(sums.median(values))} ({sums.ratio(sums.median(values), sums.median(own))})"
 
 
 def _growth(data: Mapping[str, Any]) -> str:
@@ -119,6 +144,11 @@ def _growth(data: Mapping[str, Any]) -> str:
 def _isolation(data: Mapping[str, Any]) -> str:
     return walls.tables(data, table)
 
+
+OWN = {"gatehouse": "Gatehouse", "shell": "a shell script", "ssh host true": "`ssh host true`"}
+"""Who has no version that a stranger would look for."""
+
+QUOTED: dict[str, Callable[[Mapping[str, Any]], str]] = {"toolkit": _in_short}
 
 PARTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "toolkit": _toolkit,

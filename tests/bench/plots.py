@@ -1,6 +1,6 @@
 """Plots of what was measured, as SVG: run by the Python that has matplotlib (requirements-plots.txt).
 
-    python plots.py DATA.json DIRECTORY
+python plots.py DATA.json DIRECTORY
 """
 
 import json
@@ -16,7 +16,7 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "gatehouse"  # the same figures, the same file
 from matplotlib import pyplot  # noqa: E402
 
-LABELS = {"toolkit": "seconds", "growth": "sites on the host", "fleet": "hosts", "isolation": "sites on the host"}
+LABELS = {"growth": "sites on the host", "fleet": "hosts", "isolation": "sites on the host"}
 MEASURED = {"isolation": "MB of Apache, PHP-FPM and the sites' programs, idle"}
 
 
@@ -31,6 +31,27 @@ def curves(data: dict[str, Any]) -> dict[str, dict[int, float]]:
         if case == "nothing" and run["code"] == 0:
             found[run["tool"]][int(number)].append(run["seconds"])
     return {tool: {x: statistics.median(ys) for x, ys in sorted(points.items())} for tool, points in found.items()}
+
+
+def bars(data: dict[str, Any], target: Path) -> None:
+    """A group of bars a case, a bar a tool; seconds in powers of ten."""
+    runs = [run for run in data["runs"] if run["code"] == 0]
+    cases = list(dict.fromkeys(run["case"] for run in runs))[::-1]
+    tools = list(data["versions"])
+    figure, axes = pyplot.subplots(figsize=(8, 1 + len(cases) * 1.1))
+    for place, tool in enumerate(tools):
+        by_case = [[run["seconds"] for run in runs if (run["tool"], run["case"]) == (tool, case)] for case in cases]
+        medians = [statistics.median(values) if values else 0 for values in by_case]
+        heights = [row + 0.4 - (place + 0.5) * 0.8 / len(tools) for row in range(len(cases))]
+        drawn = axes.barh(heights, medians, height=0.75 / len(tools), label=tool)
+        axes.bar_label(drawn, [f"{value:.3g}" if value else "" for value in medians], padding=2, fontsize=7)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(cases)), cases)
+    axes.set_xlabel("seconds")
+    axes.margins(x=0.1)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(target, metadata={"Date": None})
 
 
 def draw(data: dict[str, Any], target: Path) -> None:
@@ -48,4 +69,5 @@ def draw(data: dict[str, Any], target: Path) -> None:
 
 if __name__ == "__main__":
     source = Path(sys.argv[1])
-    draw(json.loads(source.read_text()), Path(sys.argv[2]) / f"{source.stem}.svg")
+    seen = json.loads(source.read_text())
+    (bars if seen["part"] == "toolkit" else draw)(seen, Path(sys.argv[2]) / f"{source.stem}.svg")

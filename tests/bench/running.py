@@ -75,9 +75,15 @@ def run(
         stop = threading.Timer(limit, _end, [child.pid])
         stop.start()
         watch = _Memory(child.pid) if memory else None
-        _, status, used = os.wait4(child.pid, 0)
-        took = time.monotonic() - began
-        stop.cancel()
+        try:
+            _, status, used = os.wait4(child.pid, 0)
+        except BaseException:  # who waits has no more patience
+            _end(child.pid)
+            child.wait()
+            raise
+        finally:
+            took = time.monotonic() - began
+            stop.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
         peak = watch.stop() if watch else 0.0
         out.seek(0)

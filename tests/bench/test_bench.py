@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from . import paper, quiet, sums
+from . import paper, quiet, running, sums
 from .proxy import Account
 from .toolkit import handlers
 from .tools import NOTHING, PEERS, Tool
-from .wanted import LISTS, Manifest, Wishes
+from .wanted import LISTS, Manifest, Wishes, turn
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,7 +128,8 @@ def test_every_peer_takes_every_kind_of_resource() -> None:
 def test_the_playbook_has_a_handler_for_what_is_asked_in_it() -> None:
     manifest, _ = wishes().manifest()
 
-    assert {*manifest.handlers} <= handlers()
+    assert {*manifest.reloads} <= {*handlers()}
+    assert sorted(handlers(), key=turn) == handlers()
     (play,) = yaml.safe_load((PEERS / "site.yml").read_text())
     assert [] == [task["name"] for task in play["tasks"] if "loop" in task and "item" not in json.dumps(task)]
 
@@ -168,6 +169,33 @@ def test_a_part_goes_between_its_marks_and_leaves_the_rest() -> None:
 def test_the_page_has_a_place_for_every_part() -> None:
     for part in paper.PARTS:
         paper.placed(paper.PAGES.get(part, paper.PAGE).read_text(), part, "")
+
+
+def test_the_front_page_quotes_each_tool_beside_ours() -> None:
+    seen = (("gatehouse", "first run", 40.0, 0), ("gatehouse", "nothing", 0.5, 0),
+            ("ansible", "first run", 160.0, 0), ("ansible", "nothing", 9.0, 99))  # fmt: skip
+    runs = [{"tool": tool, "case": case, "seconds": took, "code": code} for tool, case, took, code in seen]
+    data = {"part": "toolkit", "date": "today", "shape": "small", "runs": runs, "resources": {"all": 9},
+            "versions": {"gatehouse": "commit 1", "ansible": "ansible-core 2"}}  # fmt: skip
+
+    text = paper.QUOTED["toolkit"](data)
+
+    assert "| Gatehouse | 40.0 | 0.50 |\n| ansible-core 2 | 160 (4.00 x) | failed |" in text
+    assert text in paper.placed(paper.FRONT.read_text(), "toolkit", text)
+
+
+def test_who_waits_no_longer_leaves_no_program_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def impatient(pid: int, options: int) -> None:
+        waited_for.append(pid)
+        raise KeyboardInterrupt
+
+    waited_for: list[int] = []
+    monkeypatch.setattr(os, "wait4", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        running.run("sleep", "long", ["sleep", "60"])
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(waited_for[0], 0)
 
 
 def test_a_failed_run_has_no_time() -> None:

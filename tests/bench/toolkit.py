@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from ..lab.errors import LabError
 from ..lab.machine import Machine
 from . import quiet
 from .ground import Ground
@@ -25,31 +29,39 @@ FIRST, NOTHING, MORE, FAR = "first run", "nothing to change", "one site more", f
 QUICK = ("gatehouse", "shell", FLOOR)
 """Who takes about a second gets more rounds than who takes a minute."""
 
+ENOUGH = 18 * 60
+"""Seconds after which nothing is done once more: each case was measured, or is then, once."""
+
 
 def measure(rounds: int) -> dict[str, Any]:
     """All of it; `rounds` is how often who takes long does nothing.  Returns what paper.py and plots.py read."""
     by_name = tools()
     with Ground() as ground:
         hosts = {name: ground.host(name) for name in by_name}
+        ground.named(hosts["gatehouse"])
         manifest = Manifest.read(ground.manifest("gatehouse", SITES))  # on a bare host: complete in its packages
-        for machine in hosts.values():
-            ground.fetched(machine, manifest)
+        for name, machine in hosts.items():
+            ground.fetched(machine, manifest, by_name[name].needs)
         toolkit = Toolkit(ground, by_name, hosts)
         toolkit.first()
-        toolkit.nothing(rounds)
-        same = {name: same_as(machine, toolkit.place) for name, machine in hosts.items()}
-        toolkit.more(max(rounds - 1, 1))
-        turns = toolkit.far(max(rounds - 2, 1))
+        with toolkit.going_on():
+            toolkit.nothing(rounds)
+        with toolkit.going_on():
+            toolkit.compare()
+        with toolkit.going_on():
+            toolkit.more(max(rounds - 1, 1))
+        with toolkit.going_on():
+            toolkit.far(max(rounds - 2, 1))
     return {
         "part": "toolkit",
         "shape": quiet.shape(),
         "versions": {tool.name: tool.version for tool in (floor(), *by_name.values())},
         "resources": toolkit.counts,
         "left_out": toolkit.left_out,
-        "same": same,
+        "same": toolkit.same,
         "steps": toolkit.steps,
         "runs": [each.as_data() for each in toolkit.runs],
-        "turns": turns,
+        "turns": toolkit.turns,
     }
 
 
@@ -59,10 +71,27 @@ class Toolkit:
     def __init__(self, ground: Ground, by_name: Mapping[str, Tool], hosts: Mapping[str, Machine]) -> None:
         self.ground, self.tools, self.hosts = ground, {**by_name, FLOOR: floor()}, hosts
         self.place = Path()
+        self.end = time.monotonic() + ENOUGH
+        self.same: dict[str, int] = {}
+        self.turns: dict[str, dict[str, int]] = {}
         self.runs: list[Run] = []
         self.steps: dict[str, float] = {}
         self.counts: dict[str, int] = {}
         self.left_out: list[str] = []
+
+    @contextlib.contextmanager
+    def going_on(self) -> Iterator[None]:
+        """What breaks in here, or an impatient Ctrl-C, does not lose what was measured before."""
+        try:
+            yield
+        except (LabError, OSError, RuntimeError, AssertionError, KeyboardInterrupt):
+            traceback.print_exc()
+
+    def rounds(self, often: Mapping[str, int]) -> Iterator[str]:
+        """Whose turn it is: each as often as it says, and once more only while there is time."""
+        for number, name in interleaved([*often], often):
+            if number == 0 or time.monotonic() < self.end:
+                yield name
 
     def one(self, name: str, case: str, place: Place, memory: bool = False, more: Sequence[str] = ()) -> Run:
         """One run of one tool.  What should have changed nothing and did is a failure."""
@@ -93,7 +122,7 @@ class Toolkit:
         self.place = self.ground.manifest("gatehouse", SITES)
         manifest = Manifest.read(self.place)
         self.counts, self.left_out = manifest.counts(), manifest.left_out
-        if missing := {*manifest.handlers} - handlers():
+        if missing := {*manifest.reloads}.difference(handlers()):
             raise RuntimeError(f"peers/site.yml has no handler for {', '.join(sorted(missing))}")
         for name in self.hosts:
             if name != "gatehouse":
@@ -104,12 +133,19 @@ class Toolkit:
         """Second runs, in turn."""
         quiet.calm()
         often = {name: 2 * rounds + 1 if name in QUICK else rounds for name in self.tools}
-        for _, name in interleaved([*self.tools], often):
+        for name in self.rounds(often):
             self.one(name, NOTHING, self.at(name))
+
+    def compare(self) -> None:
+        """Count what is as it should be."""
+        for name, machine in self.hosts.items():
+            self.same[name] = same_as(machine, self.place)
 
     def more(self, rounds: int) -> None:
         """A site more in each round; after the product's run the manifest is read off its host again."""
         for number in range(1, rounds + 1):
+            if number > 1 and time.monotonic() > self.end:
+                return
             self.ground.config("gatehouse", SITES + number)
             self.one("gatehouse", MORE, self.at("gatehouse"))
             self.place = self.ground.manifest("gatehouse", SITES + number)
@@ -117,25 +153,23 @@ class Toolkit:
                 if name != "gatehouse":
                     self.one(name, MORE, self.at(name))
 
-    def far(self, rounds: int) -> dict[str, dict[str, int]]:
-        """Again nothing to change, over a long line.  Returns what went over it: round trips, bytes, connections."""
+    def far(self, rounds: int) -> None:
+        """Again nothing to change, over a long line; and what went over it: round trips, bytes, connections."""
         quiet.calm()
-        went: dict[str, dict[str, int]] = {}
         often = {name: 3 * rounds if name in QUICK else rounds for name in self.tools}
-        for _, name in interleaved([*self.tools], often):
+        for name in self.rounds(often):
             near = self.at(name)
             with self.ground.far(near.host, MILLISECONDS) as (config, account):
                 self.one(name, FAR, Place(config, near.host, self.place), memory=True)
             lines = [json.loads(line) for line in account.read_text().splitlines()] if account.exists() else []
-            went[name] = {"connections": len(lines), "turns": sum(line["turns"] for line in lines),
-                          "bytes": sum(line["up"] + line["down"] for line in lines)}  # fmt: skip
-        return went
+            self.turns[name] = {"connections": len(lines), "turns": sum(line["turns"] for line in lines),
+                                "bytes": sum(line["up"] + line["down"] for line in lines)}  # fmt: skip
 
 
-def handlers() -> set[str]:
-    """The names that peers/site.yml can be notified by."""
+def handlers() -> list[str]:
+    """The names that peers/site.yml can be notified by, in their order."""
     (play,) = yaml.safe_load((PEERS / "site.yml").read_text())
-    return {handler["name"] for handler in play["handlers"]}
+    return [handler["name"] for handler in play["handlers"]]
 
 
 CHECK = r"""

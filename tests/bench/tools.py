@@ -35,7 +35,8 @@ Line = Callable[[Place], list[str]]
 class Tool:
     """A tool: its name, what is typed, and what it says when nothing was changed.
 
-    packages: which version is asked of its virtual environment, of what is named there; own: it is this checkout.
+    packages: which version is asked of its virtual environment, of what is named there; needs: what it wants on a host
+    before it can begin, and most providers' images have.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Tool:
     unchanged: str
     packages: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -125,7 +127,7 @@ def _pyinfra(place: Place) -> list[str]:
     data = {"manifest": place.manifest, "ssh_config_file": place.config,
             "ssh_known_hosts_file": place.config.parent / "known_hosts"}  # fmt: skip
     given = [word for key, value in data.items() for word in ("--data", f"{key}={value}")]
-    return [str(venv("pyinfra") / "bin" / "pyinfra"), "-y", *given, place.host, str(PEERS / "deploy.py")]
+    return [str(venv("pyinfra") / "bin" / "pyinfra"), "-y", *given, f"@ssh/{place.host}", str(PEERS / "deploy.py")]
 
 
 def _settings(name: str) -> dict[str, str]:
@@ -145,6 +147,10 @@ NOTHING = {
 """What a tool's last lines are when nothing had to be changed."""
 
 
+PYTHON = ("python3", "python3-apt")
+"""What Ansible's modules are run by, and its apt."""
+
+
 def floor() -> Tool:
     """What nobody can be faster than: one login."""
     return Tool("ssh host true", _true, "^")
@@ -158,8 +164,8 @@ def tools() -> dict[str, Tool]:
     found = (
         Tool("gatehouse", _gatehouse, NOTHING["gatehouse"]),
         Tool("shell", _shell, "^"),
-        Tool("mitogen", _ansible("mitogen"), NOTHING["ansible"], ("mitogen", "ansible-core"), mitogen),
+        Tool("mitogen", _ansible("mitogen"), NOTHING["ansible"], ("mitogen", "ansible-core"), mitogen, PYTHON),
         Tool("pyinfra", _pyinfra, NOTHING["pyinfra"], ("pyinfra", "paramiko")),
-        Tool("ansible", _ansible("ansible"), NOTHING["ansible"], ("ansible-core",), ansible),
+        Tool("ansible", _ansible("ansible"), NOTHING["ansible"], ("ansible-core",), ansible, PYTHON),
     )
     return {tool.name: tool for tool in found}

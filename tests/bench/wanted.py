@@ -31,7 +31,10 @@ MADE = ("/etc/gatehouse/", "/etc/haproxy/certs/")
 
 LISTS = ("packages", "users", "memberships", "directories", "files", "once", "links", "absent", "services")
 
-BESIDE = {"/etc/sysctl.d/": "reload kernel settings", "/etc/iptables/rules.v": "restart netfilter-persistent.service"}
+BESIDE = {
+    "/etc/sysctl.d/": "restart systemd-sysctl.service",
+    "/etc/iptables/rules.v": "restart netfilter-persistent.service",
+}
 """Handlers for files that the product loads by a way of its own."""
 
 
@@ -40,7 +43,8 @@ class Manifest:
     """What shall be on a host.  Modes are octal text, as all the peers write them; a file's content lies at `source`.
 
     once: files that are put where none is yet; they are the site's.  notify: what a file's change asks for, such as
-    `reload haproxy.service`.  left_out: what the product does besides, and no peer is asked to.
+    `reload haproxy.service`; reloads: all of these, in the order in which they go.  left_out: what the product does
+    besides, and no peer is asked to.
     """
 
     packages: list[str] = field(default_factory=list)
@@ -52,6 +56,7 @@ class Manifest:
     links: list[dict[str, str]] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     services: list[str] = field(default_factory=list)
+    reloads: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
@@ -59,18 +64,13 @@ class Manifest:
         found = {name: len(getattr(self, name)) for name in LISTS}
         return {**found, "all": sum(found.values())}
 
-    @property
-    def handlers(self) -> list[str]:
-        """All that changes of files ask for."""
-        return sorted({name for each in self.files for name in each["notify"]})
-
     def write(self, directory: Path, contents: Mapping[str, bytes]) -> None:
         """manifest.json, the contents by their digests in files/, and a list of each kind for the shell."""
         (directory / "files").mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             (directory / "files" / name).write_bytes(content)
         (directory / "manifest.json").write_text(json.dumps(asdict(self), indent=1) + "\n")
-        for name in LISTS:
+        for name in (*LISTS, "reloads"):
             rows = (row if isinstance(row, str) else "\t".join(map(_cell, row.values())) for row in getattr(self, name))
             (directory / f"{name}.tsv").write_text("".join(f"{row}\n" for row in rows))
 
@@ -123,6 +123,7 @@ class Wishes:
                 rows.append({**row, "notify": self.notify(path)} if told else row)
             return rows
 
+        files = put(self.files, told=True)
         return Manifest(
             packages=list(self.packages),
             users=[{"name": name, "home": home, "shell": shell, "uid": uid}
@@ -130,13 +131,21 @@ class Wishes:
             memberships=[{"user": user, "group": group} for user, group in self.memberships],
             directories=[{"path": path, "mode": f"{mode:04o}", "owner": owner, "group": group}
                          for path, (mode, owner, group) in sorted(self.directories.items())],
-            files=put(self.files, told=True),
+            files=files,
             once=put(self.once, told=False),
             links=[{"path": path, "target": target} for path, target in self.links.items()],
             absent=list(self.absent),
             services=list(self.services),
+            reloads=sorted({name for each in files for name in each["notify"]}, key=turn),
             left_out=list(self.runs),
         ), contents  # fmt: skip
+
+
+def turn(handler: str) -> tuple[bool, bool, str]:
+    """When it goes: the kernel's settings and the firewall first, which others ask about; then who is started anew, by
+    name: Apache lets go of port 80 before HAProxy takes it; then who takes its files again.
+    """
+    return handler not in BESIDE.values(), handler.startswith("reload "), handler
 
 
 def _covered(path: str, prefixes: Iterable[str]) -> bool:
@@ -230,7 +239,7 @@ def _made(host: Noting) -> None:
     paths = [path for path, file in host.facts.files.items()
              if file.kind == "f" and path.startswith(MADE) and path not in wishes.files]  # fmt: skip
     found = io.BytesIO()
-    host.stream('tar -C / -cf - --no-recursion "$@"', *(path.lstrip("/") for path in paths), sink=found)
+    host.stream('tar -C / -cf - --no-recursion -T /dev/null "$@"', *(path.lstrip("/") for path in paths), sink=found)
     found.seek(0)
     with tarfile.open(fileobj=found) as archive:
         for entry in archive:

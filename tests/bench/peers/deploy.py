@@ -46,16 +46,14 @@ for each in wanted["once"]:
 for each in wanted["links"]:
     files.link(name=each["path"], path=each["path"], target=each["target"], force=True)
 for path in wanted["absent"]:
-    files.file(name=f"no {path}", path=path, present=False)
+    files.file(name=f"no {path}", path=path, present=False, force=True, force_backup=False)  # or a link
 
-for asked, of in sorted(changes.items()):
+for asked in wanted["reloads"]:
     verb, _, unit = asked.partition(" ")
-    if unit == "kernel settings":
-        server.shell(name=asked, commands=["sysctl --system"], _if=any_changed(*of))
-    else:
-        systemd.service(
-            name=asked, service=unit, restarted=verb == "restart", reloaded=verb == "reload", daemon_reload=True,
-            _if=any_changed(*of),
-        )  # fmt: skip
+    own, restarts = any_changed(*changes[asked]), any_changed(*changes[f"restart {unit}"])
+    systemd.service(
+        name=asked, service=unit, restarted=verb == "restart", reloaded=verb == "reload", daemon_reload=True,
+        _if=own if verb == "restart" else lambda own=own, restarts=restarts: own() and not restarts(),
+    )  # fmt: skip
 for unit in wanted["services"]:
     systemd.service(name=unit, service=unit, running=True, enabled=True)

@@ -43,13 +43,14 @@ while IFS=$tab read -r path target; do
 done < links.tsv
 while read -r path; do rm -f "$path"; done < absent.tsv
 
-[ ! -s "$asked" ] || systemctl daemon-reload
-sort -u "$asked" | while read -r verb unit; do
-    case $verb in
-        -) ;;
-        *) if [ "$unit" = 'kernel settings' ]; then sysctl -q --system; else systemctl "$verb" "$unit"; fi ;;
-    esac
-done
+if [ -s "$asked" ]; then
+    systemctl daemon-reload
+    while read -r verb unit; do
+        grep -Fqx "$verb $unit" "$asked" || continue
+        [ "$verb" = restart ] || ! grep -Fqx "restart $unit" "$asked" || continue
+        systemctl "$verb" "$unit"
+    done < reloads.tsv
+fi
 while read -r unit; do
     systemctl -q is-enabled "$unit" > /dev/null || systemctl -q enable "$unit"
     systemctl -q is-active "$unit" || systemctl start "$unit"
