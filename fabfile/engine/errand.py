@@ -172,7 +172,7 @@ class Errand(Known):
             return
         self._done += [change.summary for change in pending]
         self._facts.stale = ()
-        if any(isinstance(change, changes.Install | changes.Run) for change in pending):
+        if script.looks_again(pending):
             self._facts = self._checked(Facts.of(answer.raw))
         else:
             self._facts.take(answer.records)

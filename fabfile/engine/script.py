@@ -94,7 +94,7 @@ def apply(changes: Sequence[Change], facts: Facts, run: Sequence[str] = (), mark
                 _barrier(box, change)
         else:
             _segment(box, str(number), list(group), facts)
-    if any(isinstance(change, Install | Run) for change in changes):
+    if looks_again(changes):
         box.keep("look.sh", (SHELL / "look.sh").read_bytes())
         box.lines.append('sh ./look.sh "$1" >&3')
     else:
@@ -102,6 +102,11 @@ def apply(changes: Sequence[Change], facts: Facts, run: Sequence[str] = (), mark
         if paths:
             box.add("report", *paths)
     return box
+
+
+def looks_again(changes: Iterable[Change]) -> bool:
+    """Whether nothing but a new look tells what came of these: files of packages, the number of a user, anything."""
+    return any(isinstance(change, Install | Run | AddUser) for change in changes)
 
 
 def plan(changes: Sequence[Change], earlier: Sequence[Change], facts: Facts) -> Box:

@@ -141,8 +141,12 @@ def test_a_dry_run_never_reads_a_secret() -> None:
     assert [] == words(script.plan([secret], [], facts), "was")
 
 
-def test_what_is_installed_or_run_is_followed_by_a_look() -> None:
-    assert 'sh ./look.sh "$1" >&3' == script.apply([Install(("vim",))], known()).lines[-1]
+@pytest.mark.parametrize("change", [Install(("vim",)), Run("label", "true", ()), AddUser("www", "/", "/bin/sh")])
+def test_a_look_follows_what_only_it_can_tell(change: Change) -> None:
+    assert 'sh ./look.sh "$1" >&3' == script.apply([change, put("/etc/x/f")], known()).lines[-1]
+
+
+def test_files_tell_how_they_look_themselves() -> None:
     assert ["report", "/etc/x/f"] == shlex.split(script.apply([put("/etc/x/f")], known("/etc/x")).lines[-1])
 
 
