@@ -3,14 +3,15 @@
     python -m tests.bench.proxy PORT HOST MILLISECONDS ACCOUNT
 
 The kernels of many machines have no netem.  Each way takes half of the round trip, and a connection one whole trip
-more for TCP's own handshake.  Loss, slow start and bandwidth are not modelled.  For each connection that ended a line
-goes to ACCOUNT: `turns` is how often the client spoke after the host had, which is the number of round trips.
+more for TCP's own handshake.  Loss, slow start and bandwidth are not modelled.  Told to end (SIGTERM), it writes a line
+a connection to ACCOUNT: `turns` is how often the client spoke after the host had, which is the number of round trips.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 import sys
 from contextlib import suppress
@@ -63,11 +64,13 @@ async def _pass_on(
 
 
 async def serve(port: int, host: str, trip: float, file: Path) -> None:
-    """Until the process is told to end."""
+    """Until the process is told to end.  Some tools keep their connections for later: those count as well."""
+    accounts: list[Account] = []
 
     async def come(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         account = Account()
-        with suppress(OSError):
+        accounts.append(account)
+        with suppress(OSError, asyncio.CancelledError):
             await asyncio.sleep(trip)
             there, away = await asyncio.open_connection(host, 22)
             for each in (writer, away):
@@ -76,13 +79,14 @@ async def serve(port: int, host: str, trip: float, file: Path) -> None:
                 _pass_on("up", reader, away, trip / 2, account), _pass_on("down", there, writer, trip / 2, account)
             )
         writer.close()
-        with file.open("a") as told:
-            told.write(json.dumps(asdict(account)) + "\n")
 
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     server = await asyncio.start_server(come, "127.0.0.1", port)
     print("ready", flush=True)
-    async with server:
-        await server.serve_forever()
+    await told.wait()
+    server.close()
+    file.write_text("".join(json.dumps(asdict(account)) + "\n" for account in accounts))
 
 
 if __name__ == "__main__":
