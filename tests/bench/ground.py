@@ -30,8 +30,9 @@ class Ground:
 
     def __enter__(self) -> Ground:
         self.lab.down()
-        for place in self.lab.directory.glob("*-*"):  # of hosts that are no more
-            shutil.rmtree(place)
+        for kind in ("of", "far", "manifest"):  # of hosts that are no more
+            for place in self.lab.directory.glob(f"{kind}-*"):
+                shutil.rmtree(place)
         self.lab.up()
         self.named(None)
         return self
