@@ -10,6 +10,10 @@ from pathlib import Path
 from .sums import too_busy
 
 
+WAIT = {"seconds": 120.0}
+"""How long `calm` waits at most."""
+
+
 class Busy(Exception):
     """This machine has other things to do."""
 
@@ -40,12 +44,14 @@ def begin(anyway: bool) -> str:
     why = too_busy(os.getloadavg()[0], os.cpu_count() or 1)
     if why and not anyway:
         raise Busy(f"{why}: wait, or see the figures all the same with --anyway")
+    if why:
+        WAIT["seconds"] = 5  # others would not let it come
     return why
 
 
-def calm(patience: float = 120, most: float = 0.2) -> float:
+def calm(most: float = 0.2) -> float:
     """Wait until what our own hosts do at their start is over: returns the part that is still busy."""
-    end = time.monotonic() + patience
+    end = time.monotonic() + WAIT["seconds"]
     while (now := used()) > most and time.monotonic() < end:
         time.sleep(1)
     return round(now, 2)

@@ -75,6 +75,7 @@ def test_tools_take_turns() -> None:
 def test_a_busy_machine_is_refused_and_with_anyway_the_table_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(os, "getloadavg", lambda: (1.3, 0.0, 0.0))
+    monkeypatch.setattr(quiet, "WAIT", {})
 
     with pytest.raises(quiet.Busy, match="--anyway"):
         quiet.begin(anyway=False)
