@@ -38,7 +38,7 @@ def bars(data: dict[str, Any], target: Path) -> None:
     runs = [run for run in data["runs"] if run["code"] == 0]
     cases = list(dict.fromkeys(run["case"] for run in runs))[::-1]
     tools = list(data["versions"])
-    figure, axes = pyplot.subplots(figsize=(8, 1 + len(cases) * 1.1))
+    figure, axes = pyplot.subplots(figsize=(8, 1 + len(cases) * 1.1), layout="constrained")
     for place, tool in enumerate(tools):
         by_case = [[run["seconds"] for run in runs if (run["tool"], run["case"]) == (tool, case)] for case in cases]
         medians = [statistics.median(values) if values else 0 for values in by_case]
@@ -49,8 +49,7 @@ def bars(data: dict[str, Any], target: Path) -> None:
     axes.set_yticks(range(len(cases)), cases)
     axes.set_xlabel("seconds")
     axes.margins(x=0.1)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
+    figure.legend(loc="outside upper center", ncols=len(tools), fontsize=8)
     figure.savefig(target, metadata={"Date": None})
 
 

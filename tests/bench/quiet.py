@@ -9,7 +9,6 @@ from pathlib import Path
 
 from .sums import too_busy
 
-
 WAIT = {"seconds": 120.0}
 """How long `calm` waits at most."""
 
