@@ -7,10 +7,15 @@ import datetime
 import os
 import sys
 
-from . import growth, isolation, paper, quiet, toolkit
+from . import fleet, growth, isolation, paper, quiet, toolkit
 from .tools import HOME
 
-PARTS = {"growth": growth.measure, "isolation": isolation.measure, "toolkit": toolkit.measure}
+PARTS = {
+    "fleet": fleet.measure,
+    "growth": growth.measure,
+    "isolation": isolation.measure,
+    "toolkit": toolkit.measure,
+}
 
 
 def main() -> int:

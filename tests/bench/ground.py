@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ..lab.lab import Lab
 from ..lab.machine import CHECKOUT, Machine
-from .tools import HOME
+from .running import run
+from .tools import HOME, Place, Tool
 from .wanted import Manifest
 
 ZONE = "bench.test"
@@ -60,11 +61,20 @@ class Ground:
             self.lab.describe(place, sites=place / "sites")
         return place / "ssh_config"
 
+    def settled(self, name: str, sites: int, gatehouse: Tool) -> None:
+        """A host is bootstrapped.  Raises RuntimeError when it cannot be."""
+        config = self.config(name, sites)
+        done = run("gatehouse", f"make {name}", [*gatehouse.line(Place(config, name, config.parent)), "--json"])
+        done.tell()
+        if done.code:
+            raise RuntimeError(f"{name} could not be made:\n{done.said[-3000:]}")
+        self.first(done.said)
+
     def first(self, said: str) -> dict[str, float]:
         """What a first run with --json told: it took files away, and its steps took so many seconds."""
         steps = json.loads(said)["steps"]
         reasons = (reason for step in steps for reason in step["reasons"])
-        self.removed = [reason.removesuffix(" removed") for reason in reasons if reason.endswith(" removed")]
+        self.removed += [reason.removesuffix(" removed") for reason in reasons if reason.endswith(" removed")]
         return {step["step"]: step["seconds"] for step in steps}
 
     def manifest(self, name: str, sites: int) -> Path:

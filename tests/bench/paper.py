@@ -17,7 +17,7 @@ PAGE = CHECKOUT / "docs" / "performance.md"
 FRONT = CHECKOUT / "README.md"
 PAGES = {"isolation": CHECKOUT / "docs" / "isolation.md"}
 DATA = CHECKOUT / "docs" / "performance"
-PLOTTED = ("growth", "isolation", "toolkit")
+PLOTTED = ("fleet", "growth", "isolation", "toolkit")
 Runs = Sequence[Mapping[str, Any]]
 
 
@@ -141,6 +141,25 @@ def _growth(data: Mapping[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def _fleet(data: Mapping[str, Any]) -> str:
+    runs, sizes = data["runs"], data["sizes"]
+    rows = []
+    for name in data["versions"]:
+        last = [run for run in runs if (run["tool"], run["case"]) == (name, f"nothing, {sizes[-1]}")]
+        cpu, memory = (max((run[key] for run in last), default=0) for key in ("cpu", "memory"))
+        cells = (cell(runs, name, f"nothing, {size}", "gatehouse") for size in sizes)
+        rows.append([name, data["versions"][name], *cells, sums.seconds(cpu), f"{memory:.0f}" if memory else ""])
+    head = ["seconds", "version", *(f"{size} hosts" for size in sizes), "CPU s", "MB at the peak"]
+    odd = ", ".join(f"with {case} {cell(runs, 'gatehouse', case)}" for case in ("one gone", "one slow"))
+    return "\n".join([
+        "Seconds for a run that changes nothing: the median (least-most), and how many times as long as Gatehouse; the "
+        f"controller's CPU and memory with {sizes[-1]} hosts. `failed (-9)` was stopped after 300 s.\n",
+        table(head, rows),
+        f"Gatehouse over {sizes[-1]} hosts, {odd} s.\n",
+        "![Seconds for a run that changes nothing, by hosts](performance/fleet.svg)\n",
+    ])  # fmt: skip
+
+
 def _isolation(data: Mapping[str, Any]) -> str:
     return walls.tables(data, table)
 
@@ -152,6 +171,7 @@ QUOTED: dict[str, Callable[[Mapping[str, Any]], str]] = {"toolkit": _in_short}
 
 PARTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "toolkit": _toolkit,
+    "fleet": _fleet,
     "growth": _growth,
     "isolation": _isolation,
 }

@@ -12,11 +12,12 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import docker
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -39,6 +40,23 @@ ADDED = 30
 FIRST = "vps"  # the host to which the sites' names point at the beginning; a fleet's edge has its place
 SERVERS = {"vps": image.TRIXIE, "vps12": image.BOOKWORM}
 RELEASES = {each.suite: each for each in SERVERS.values()}
+
+
+class Source(Protocol):
+    """What a host is made of: an image, and the Debian release in it."""
+
+    @property
+    def tag(self) -> str: ...
+    @property
+    def suite(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A host as it was, as an image."""
+
+    tag: str
+    suite: str
 
 
 class Lab:
@@ -165,6 +183,25 @@ class Lab:
         self.describe()
 
     @contextlib.contextmanager
+    def picture(self, machine: Machine) -> Iterator[Picture]:
+        """The host is stopped; what it was can be had again and again (`copies`), until the end."""
+        machine.container.stop(timeout=60)
+        tag = machine.container.commit(repository=image.REPOSITORY, tag=f"{self.name}-{machine.name}").tags[0]
+        try:
+            yield Picture(tag, machine.release)
+        finally:
+            self._docker.images.remove(tag, force=True)
+
+    def copies(self, picture: Picture, names: Iterable[str]) -> list[Machine]:
+        """Hosts like that one, one after another, as each start is hard work; up when this returns."""
+        started = []
+        for name in names:
+            started.append(self._start(name, picture))
+            started[-1].wait(180)
+        self.describe()
+        return started
+
+    @contextlib.contextmanager
     def adding(self) -> Iterator[Callable[..., Machine]]:
         """Gives what starts bare servers: `start()`, `start("bookworm")`; up within seconds, and gone at the end."""
         started: list[Machine] = []
@@ -283,7 +320,7 @@ class Lab:
         kind = Witness if name in VIRTUAL else Machine
         return kind(name, release, ip, ip6, container, self.directory, inside, tuple(roles.split()))
 
-    def _start(self, name: str, made_of: image.Image, roles: tuple[str, ...] = ()) -> Machine:
+    def _start(self, name: str, made_of: Source, roles: tuple[str, ...] = ()) -> Machine:
         """The host of that name, made when it is not there, started when it is stopped."""
         try:
             container = self._docker.containers.get(f"{self.name}-{name}")
@@ -294,7 +331,7 @@ class Lab:
             container.reload()
         return self._known(container)
 
-    def _create(self, name: str, made_of: image.Image, roles: tuple[str, ...]) -> Any:
+    def _create(self, name: str, made_of: Source, roles: tuple[str, ...]) -> Any:
         place, net, inside = self._place(name), self.name, ""
         four, six = self._subnets
         ipv4, ipv6, dns = str(four[place]), str(six[place]), [str(four[PLACES["ca"]])]
