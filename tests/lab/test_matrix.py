@@ -20,10 +20,10 @@ pytestmark = pytest.mark.demand
 
 @pytest.fixture(scope="module")
 def webs(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Machine, Machine]]:
-    """A fleet of two web servers that everybody comes to, one known by IPv4, one by IPv6."""
+    """A fleet of two web servers that everybody comes to, known by IPv6; the six are by IPv4."""
     directory = tmp_path_factory.mktemp("two")
     with two_webs(lab, directory) as (first, second):
-        hosts = {first.name: {"address": first.ip}, second.name: {"address": second.ip6}}
+        hosts = {first.name: {"address": first.ip6}, second.name: {"address": second.ip6}}
         yield lab.describe(directory, directory / "sites", hosts=hosts), first, second
 
 
@@ -77,8 +77,8 @@ def test_what_was_changed_by_hand_is_named_and_nothing_else(webs: tuple[Path, Ma
         ),
         changed(
             first,
-            "iptables -I INPUT -s 0.0.0.0/0 -p tcp --dport 3306 -j ACCEPT",
-            back="iptables -D INPUT -s 0.0.0.0/0 -p tcp --dport 3306 -j ACCEPT",
+            "ip6tables -I INPUT -s ::/0 -p tcp --dport 3306 -j ACCEPT",
+            back="ip6tables -D INPUT -s ::/0 -p tcp --dport 3306 -j ACCEPT",
         ),
         changed(
             first,
