@@ -95,7 +95,12 @@ class Ground:
         machine.check(f"{apt} update && {apt} {options} install {' '.join(manifest.packages)}", timeout=600)
         machine.check(f"{apt} {options} upgrade", timeout=600)
         if needs:
-            machine.check(f"{apt} install {' '.join(needs)}", timeout=600)
+            self.install(machine, needs)
+
+    def install(self, machine: Machine, packages: Sequence[str]) -> None:
+        """What a tool needs on a host."""
+        apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends"
+        machine.check(f"{apt} install {' '.join(packages)}", timeout=600)
 
     @contextlib.contextmanager
     def far(self, name: str, milliseconds: int) -> Iterator[tuple[Path, Path]]:

@@ -90,7 +90,7 @@ def _toolkit(data: Mapping[str, Any]) -> str:
             str(went.get("connections", "")), str(round(went.get("bytes", 0) / 1024)), f"{memory:.0f}",
             sums.seconds(sums.median(cpu)) if cpu else "",
         ])  # fmt: skip
-    counts = ", ".join(f"{count} {name}" for name, count in data["resources"].items() if name != "all")
+    counts = ", ".join(f"{count} {name}" for name, count in data["resources"].items() if count and name != "all")
     head = ["", "version", "resources right", "round trips", "connections", "KiB", "MB at the peak", "CPU s"]
     aside = sum(data["steps"].get(name, 0) for name in ("cert.issue", "system.update"))
     return "\n".join([
@@ -130,12 +130,12 @@ def _growth(data: Mapping[str, Any]) -> str:
     rows = [[f"{name}: nothing to change", *(cell(runs, name, f"nothing, {size}") for size in sizes)] for name in names]
     rows += [["gatehouse: one site more", *(cell(runs, "gatehouse", f"one more, {size}") for size in sizes)]]
     least, most = data["memory"][str(sizes[0])], data["memory"][str(sizes[-1])]
-    more = sum(most.values()) - sum(least.values())
+    a_site = (sum(most.values()) - sum(least.values())) / max(sizes[-1] - sizes[0], 1)
     reloads = ", ".join(f"{name} {sums.seconds(took)} s" for name, took in data["reloads"].items())
     return "\n".join([
         "Seconds by the number of sites: the median (least-most).\n",
         table(["", *(f"{size} sites" for size in sizes)], rows),
-        f"With {sizes[-1]} sites a reload takes: {reloads}. An idle site takes {more / (sizes[-1] - sizes[0]):.2f} MB "
+        f"With {sizes[-1]} sites a reload takes: {reloads}. An idle site takes {a_site:.2f} MB "
         "of all daemons together.\n",
         "![Seconds for a run that changes nothing, by sites](performance/growth.svg)\n",
     ])  # fmt: skip

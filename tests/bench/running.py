@@ -10,11 +10,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..lab.errors import LabError
 from ..lab.machine import CHECKOUT
 
 EVERY = 0.1
@@ -90,6 +92,15 @@ def run(
         said = out.read().decode(errors="replace")
     cpu = used.ru_utime + used.ru_stime
     return Run(tool, case, round(took, 3), round(cpu, 3), round(peak, 1), child.returncode, round(load, 2), said)
+
+
+@contextlib.contextmanager
+def going_on() -> Iterator[None]:
+    """What breaks in here, or an impatient Ctrl-C, does not lose what was measured before."""
+    try:
+        yield
+    except (LabError, OSError, RuntimeError, AssertionError, KeyboardInterrupt):
+        traceback.print_exc()
 
 
 def _end(pid: int) -> None:

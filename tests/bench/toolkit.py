@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from ..lab.errors import LabError
 from ..lab.machine import Machine
 from . import quiet
 from .ground import Ground
-from .running import Run, run
+from .running import Run, going_on, run
 from .sums import interleaved
 from .tools import PEERS, Place, Tool, floor, tools
 from .wanted import Manifest
@@ -44,13 +41,13 @@ def measure(rounds: int) -> dict[str, Any]:
             ground.fetched(machine, manifest, by_name[name].needs)
         toolkit = Toolkit(ground, by_name, hosts)
         toolkit.first()
-        with toolkit.going_on():
+        with going_on():
             toolkit.nothing(rounds)
-        with toolkit.going_on():
+        with going_on():
             toolkit.compare()
-        with toolkit.going_on():
+        with going_on():
             toolkit.more(max(rounds - 1, 1))
-        with toolkit.going_on():
+        with going_on():
             toolkit.far(max(rounds - 2, 1))
     return {
         "part": "toolkit",
@@ -78,14 +75,6 @@ class Toolkit:
         self.steps: dict[str, float] = {}
         self.counts: dict[str, int] = {}
         self.left_out: list[str] = []
-
-    @contextlib.contextmanager
-    def going_on(self) -> Iterator[None]:
-        """What breaks in here, or an impatient Ctrl-C, does not lose what was measured before."""
-        try:
-            yield
-        except (LabError, OSError, RuntimeError, AssertionError, KeyboardInterrupt):
-            traceback.print_exc()
 
     def rounds(self, often: Mapping[str, int]) -> Iterator[str]:
         """Whose turn it is: each as often as it says, and once more only while there is time."""
