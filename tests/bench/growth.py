@@ -8,7 +8,7 @@ from typing import Any
 from ..lab.machine import Machine
 from . import quiet
 from .ground import Ground
-from .running import Run, going_on, run
+from .running import Run, going_on, run, stopped
 from .sums import interleaved
 from .tools import PYTHON, Place, floor, tools
 
@@ -38,7 +38,7 @@ def measure(rounds: int) -> dict[str, Any]:
         done.tell()
         return done
 
-    with Ground() as ground, going_on():
+    with Ground() as ground, going_on(), stopped():
         machine = ground.host("gatehouse")
         for sites in SIZES:
             config = ground.config("gatehouse", sites)

@@ -96,11 +96,23 @@ def run(
 
 @contextlib.contextmanager
 def going_on() -> Iterator[None]:
-    """What breaks in here, or an impatient Ctrl-C, does not lose what was measured before."""
+    """What breaks in here does not lose what was measured before, nor what comes after."""
     try:
         yield
-    except (LabError, OSError, RuntimeError, AssertionError, KeyboardInterrupt):
+    except (LabError, OSError, RuntimeError, AssertionError):
         traceback.print_exc()
+
+
+@contextlib.contextmanager
+def stopped() -> Iterator[None]:
+    """Who has no more patience, by Ctrl-C or a `timeout`, gets what was measured until then."""
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped: this is what was measured until then", file=sys.stderr, flush=True)
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _end(pid: int) -> None:

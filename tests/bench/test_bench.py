@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -197,6 +199,28 @@ def test_who_waits_no_longer_leaves_no_program_behind(monkeypatch: pytest.Monkey
 
     with pytest.raises(ProcessLookupError):
         os.kill(waited_for[0], 0)
+
+
+def test_a_timeout_ends_it_with_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = []
+
+    with running.stopped():
+        for number in range(3):
+            seen.append(number)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+
+    assert [0] == seen
+    assert "until then" in capsys.readouterr().err
+    assert signal.SIG_DFL == signal.getsignal(signal.SIGTERM)
+
+
+def test_what_breaks_leaves_the_rest_its_turn(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        with running.going_on():
+            raise RuntimeError("the manifest could not be written")
+
+    assert 2 == capsys.readouterr().err.count("RuntimeError: the manifest could not be written")
 
 
 def test_a_failed_run_has_no_time() -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import yaml  # type: ignore[import-untyped]
 from ..lab.machine import Machine
 from . import quiet
 from .ground import Ground
-from .running import Run, going_on, run
+from .running import Run, going_on, run, stopped
 from .sums import interleaved
 from .tools import PEERS, Place, Tool, floor, tools
 from .wanted import Manifest
@@ -40,15 +41,12 @@ def measure(rounds: int) -> dict[str, Any]:
         for name, machine in hosts.items():
             ground.fetched(machine, manifest, by_name[name].needs)
         toolkit = Toolkit(ground, by_name, hosts)
-        toolkit.first()
-        with going_on():
-            toolkit.nothing(rounds)
-        with going_on():
-            toolkit.compare()
-        with going_on():
-            toolkit.more(max(rounds - 1, 1))
-        with going_on():
-            toolkit.far(max(rounds - 2, 1))
+        with stopped():
+            toolkit.first()
+            for part in (partial(toolkit.nothing, rounds), toolkit.compare, partial(toolkit.more, max(rounds - 1, 1)),
+                         partial(toolkit.far, max(rounds - 2, 1))):  # fmt: skip
+                with going_on():
+                    part()
     return {
         "part": "toolkit",
         "shape": quiet.shape(),
