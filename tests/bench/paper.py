@@ -97,8 +97,8 @@ def _toolkit(data: Mapping[str, Any]) -> str:
         "Seconds: the median (least-most), and how many times as long as Gatehouse.\n",
         table(["seconds", *cases], rows),
         "![Seconds by tool and case](performance/toolkit.svg)\n",
-        f"The resources: {data['resources'].get('all', 0)} ({counts}). Of Gatehouse's first run {aside:.0f} s are the order "
-        "of the certificates and Debian's updates, which no peer does.\n",
+        f"The resources: {data['resources'].get('all', 0)} ({counts}). Of Gatehouse's first run {aside:.0f} s are the "
+        "order of the certificates and Debian's updates, which no peer does.\n",
         "What a run that changes nothing costs; the round trips, handshake included, as a proxy on the way saw them:\n",
         table(head, more),
     ])  # fmt: skip
@@ -111,8 +111,8 @@ def _in_short(data: Mapping[str, Any]) -> str:
     rows = [[OWN.get(name, version), *(_quoted(runs, name, case) for case in cases)]
             for name, version in data["versions"].items()]  # fmt: skip
     return "\n".join([
-        f"Ten sites on one host, the same {data['resources'].get('all', 0)} resources by each tool: seconds, and how many "
-        f"times as long as Gatehouse ({data['date']}, {data['shape']}, which is controller and host at once).\n",
+        f"Ten sites on one host, the same {data['resources'].get('all', 0)} resources by each tool: seconds, and how "
+        f"many times as long as Gatehouse ({data['date']}, {data['shape']}, which is controller and host at once).\n",
         table(["seconds", *cases], rows),
     ])  # fmt: skip
 
