@@ -7,13 +7,14 @@ import datetime
 import os
 import sys
 
-from . import fleet, growth, isolation, paper, quiet, toolkit
+from . import fleet, growth, isolation, paper, quiet, stack, toolkit
 from .tools import HOME
 
 PARTS = {
     "fleet": fleet.measure,
     "growth": growth.measure,
     "isolation": isolation.measure,
+    "stack": stack.measure,
     "toolkit": toolkit.measure,
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..lab.machine import CHECKOUT
-from . import sums, walls
+from . import served, sums, walls
 from .toolkit import NOTHING
 from .tools import PEERS, install
 
@@ -17,7 +17,7 @@ PAGE = CHECKOUT / "docs" / "performance.md"
 FRONT = CHECKOUT / "README.md"
 PAGES = {"isolation": CHECKOUT / "docs" / "isolation.md"}
 DATA = CHECKOUT / "docs" / "performance"
-PLOTTED = ("fleet", "growth", "isolation", "toolkit")
+PLOTTED = ("fleet", "growth", "isolation", "stack", "toolkit")
 Runs = Sequence[Mapping[str, Any]]
 
 
@@ -164,6 +164,10 @@ def _isolation(data: Mapping[str, Any]) -> str:
     return walls.tables(data, table)
 
 
+def _stack(data: Mapping[str, Any]) -> str:
+    return served.tables(data, table)
+
+
 OWN = {"gatehouse": "Gatehouse", "shell": "a shell script", "ssh host true": "`ssh host true`"}
 """Who has no version that a stranger would look for."""
 
@@ -174,4 +178,5 @@ PARTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "fleet": _fleet,
     "growth": _growth,
     "isolation": _isolation,
+    "stack": _stack,
 }
