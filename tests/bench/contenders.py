@@ -123,7 +123,9 @@ def bootstrap(ground: Ground, machine: Machine, sites: int) -> None:
     if done.returncode:
         raise LabError(f"bootstrap: exit {done.returncode}\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
     for name, text in PAGES.items():
-        as_user(machine, owner(NAME), f"cat > {ROOM}/{name}", text.decode())
+        put = as_user(machine, owner(NAME), f"cat > {ROOM}/{name}", text.decode())
+        if put.rc:
+            raise LabError(f"{ROOM}/{name}: {put.err}")
 
 
 def certificate(machine: Machine) -> tuple[bytes, bytes]:
