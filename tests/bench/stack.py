@@ -104,7 +104,8 @@ class Stack:
     def prepare(self) -> None:
         """A host each; the product's first, since the others show its certificate."""
         machines = {GATEHOUSE: self.ground.host("gatehouse")}
-        machines |= {peer: self.ground.lab.add(peer.name) for peer in PEERS}
+        machines |= {peer: self.ground.host(peer.name) for peer in PEERS}
+        self.ground.named(machines[GATEHOUSE])
         self.ground.lab.stranger.put({VISITORS: Path(__file__).with_name("visitors.py").read_bytes()})
         made = []
 
