@@ -72,11 +72,11 @@ def measure(rounds: int) -> dict[str, Any]:
 
 def taken(machine: Machine, daemons: Sequence[str] = DAEMONS) -> dict[str, float]:
     """MB that each daemon has for itself now, its pages shared with others counted once."""
-    asked = 'for pid in $(systemctl show -p ControlGroup --value "$1" | sed s,^,/sys/fs/cgroup, | '
-    asked += "xargs -I{} find {} -name cgroup.procs -exec cat {} +); do cat /proc/$pid/smaps_rollup; done"
+    asked = 'group=$(systemctl show -p ControlGroup --value "$1"); [ -z "$group" ] || for pid in $('
+    asked += 'find "/sys/fs/cgroup$group" -name cgroup.procs -exec cat {} +); do cat "/proc/$pid/smaps_rollup"; done'
     found = {}
     for name in daemons:
-        said = machine.exec(f"set -- {name}; {asked} 2>/dev/null").out
+        said = machine.exec(f"set -- {name}; {{ {asked}; }} 2>/dev/null").out
         found[name] = sum(int(line.split()[1]) for line in said.splitlines() if line.startswith("Pss:")) / 1024
     return found
 
