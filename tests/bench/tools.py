@@ -118,7 +118,10 @@ def _ansible(name: str) -> Line:
     def line(place: Place) -> list[str]:
         tool = str(venv(name) / "bin" / "ansible-playbook")
         common = f"--ssh-common-args=-F {place.config}"
-        return [tool, "-i", f"{place.host},", common, "-e", f"manifest={place.manifest}", str(PEERS / "site.yml")]
+        # Kept connections are known by the host's name alone: one of the short line would serve the long one.
+        kept = f"ansible_control_path_dir={place.config.parent}/kept"
+        given = ["-e", f"manifest={place.manifest}", "-e", kept]
+        return [tool, "-i", f"{place.host},", common, *given, str(PEERS / "site.yml")]
 
     return line
 
