@@ -90,7 +90,7 @@ class Stack:
             machine = self.hosts.get(contender)
             before = contenders.processor(machine) if machine else 0.0
             run |= look() or {}
-            if machine and run.get("requests"):
+            if machine and run.get("requests") and "cpu" not in run:
                 run["cpu"] = (contenders.processor(machine) - before) / run["requests"] * 1000
         except (LabError, ValueError, KeyError, OSError, SubprocessError) as error:
             run |= {"code": 1, "said": str(error)[-600:]}
@@ -162,12 +162,16 @@ class Stack:
     def full(self, machine: Machine, page: str) -> dict[str, float]:
         """As many as it answers, over connections that are kept.
 
-        A number, not a time, since what is under way at its end would cost the server and count for nothing.  How many
-        fit is seen before, when a server that waits for visitors to start its processes starts them.
+        A number, not a time, since what is under way at its end would cost the server and count for nothing: ever more,
+        until they take about as long as they shall.
         """
-        before = heard.h2load(self.h2load(machine, page, f"-D 1 -c {AT_ONCE}"))
-        number = max(round(before["rate"] * SECONDS), 2 * AT_ONCE)
-        return heard.h2load(self.h2load(machine, page, f"-n {number} -c {AT_ONCE}"))
+        number = 2 * AT_ONCE
+        while True:
+            began = contenders.processor(machine)
+            seen = heard.h2load(self.h2load(machine, page, f"-n {number} -c {AT_ONCE}"))
+            if seen["seconds"] >= SECONDS / 2:
+                return {**seen, "cpu": (contenders.processor(machine) - began) / seen["requests"] * 1000}
+            number = round(number * min(SECONDS / seen["seconds"], 20))
 
     def paced(self, machine: Machine, page: str, case: str) -> dict[str, float]:
         """So many a second, each client a moment after the one before: within what 99 of 100 are answered."""
