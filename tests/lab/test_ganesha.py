@@ -95,7 +95,7 @@ def test_again_nothing_changes_and_a_container_is_told_what_else_there_is(export
     assert "files: {mount: sync}" in mount.stderr
 
     text = (exported.directory / "fleet.yml").read_text()
-    (exported.directory / "fleet.yml").write_text(text.replace("ganesha", "kernel"))
+    (exported.directory / "fleet.yml").write_text(text.replace('"server": "ganesha"', '"server": "kernel"'))
     kernel = exported.files.fab("files", directory=exported.directory)
     assert kernel.returncode == 3
     assert "files: {server: ganesha}" in kernel.stderr
