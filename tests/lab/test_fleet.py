@@ -211,8 +211,7 @@ def test_ctrl_c_once_lets_every_host_finish_and_begins_nothing_more(
     with installing(typed, first, second) as release:
         inv = Terminal(None, *typed.line("bootstrap"))
         for machine in (first, second):
-            inv.wait_for(f"{machine.name:<5}    0 changed  system.hostname")
-        inv.wait_for(f"install {PACKAGE}")
+            inv.wait_for(f"{machine.name:<5}    0 changed  {'system.hostname':<22}  install {PACKAGE}")
         inv.interrupt()
         inv.wait_for("Ctrl-C again", 5)
         told = inv.shown.rpartition("these are finished first: ")[2]
