@@ -42,11 +42,12 @@ class Edge:
 
 @pytest.fixture(scope="module")
 def edge(lab: Lab, own: Bare, stranger: Stranger, tmp_path_factory: pytest.TempPathFactory) -> Edge:
-    """An edge; what is behind it is bare, which nobody here asks for a page."""
+    """An edge, and what makes the pages behind it."""
     front, web = own(), own("bookworm")
     hosts = {front.name: {"address": front.ip, "roles": ["edge"]}, web.name: {"address": web.ip, "roles": ["web"]}}
     directory = lab.describe(tmp_path_factory.mktemp("edge"), lab.directory / "sites", hosts=hosts)
     edge = Edge(front, web, stranger, directory)
+    edge.done(web, "bootstrap")
     with lab.pointing(front):
         edge.done(front, "bootstrap")
     return edge

@@ -130,7 +130,7 @@ def test_it_comes_back_whole_and_what_was_there_is_one_dump_more(shop: Shop, kep
 def test_a_busy_table_is_waited_for_and_then_left_as_it_was(shop: Shop, kept: str) -> None:
     """Somebody holds a table for longer than a restore waits: nothing is renamed, and its trigger is there again."""
     shop.sql(MANY.replace("USE", "DROP DATABASE `shop-test`; CREATE DATABASE `shop-test`; USE"))
-    hold = f"systemd-run -q --unit=holder mariadb {SHOP} -e 'LOCK TABLES item READ; SELECT SLEEP(90)'"
+    hold = f"systemd-run -q --unit=holder mariadb {SHOP} -e 'LOCK TABLES item READ; SELECT SLEEP(570)'"
     shop.machine.check(hold)
     try:
         done = shop.fab("db.restore", "shop.test", "--kept", kept.rpartition("/")[2], "--yes")
