@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -280,11 +279,11 @@ def test_files_and_sockets_come_through_and_rsync_asks_nobody_about_a_key(api_pa
     directory = api_pair.copy(tmp_path / "operator", (gate, lax))
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "page.html").write_text("through\n")
-    api_pair.inner.check("apt-get -qq -y install rsync; install -d -o www-data /tmp/through")
-    speaks = "sed -n '/^\\r/q'; printf 'HTTP/1.0 200 OK\\r\\n\\r\\nfrom inside'"
+    api_pair.inner.check("apt-get -qq -y install rsync socat; install -d -o www-data /tmp/through")
+    speaks = "#!/bin/sh\nsed -n '/^\\r/q'\nprintf 'HTTP/1.0 200 OK\\r\\n\\r\\nfrom inside'\n"
+    api_pair.inner.put({"/usr/local/bin/through": speaks.encode()}, 0o755)
     api_pair.inner.check(
-        "systemd-run --unit through --socket-property ListenStream=/run/through.sock --socket-property Accept=yes "
-        f"-p StandardInput=socket -p StandardOutput=socket sh -c {shlex.quote(speaks)}"
+        "systemd-run --unit through socat UNIX-LISTEN:/run/through.sock,fork EXEC:/usr/local/bin/through"
     )
     try:
         done = subprocess.run(
@@ -294,7 +293,7 @@ def test_files_and_sockets_come_through_and_rsync_asks_nobody_about_a_key(api_pa
         )  # fmt: skip
         brought = api_pair.inner.exec("cd /tmp/through; cat page.html; stat -c %U page.html").out
     finally:
-        api_pair.inner.check("systemctl stop through.socket; rm -rf /tmp/through /run/through.sock")
+        api_pair.inner.check("systemctl stop through; rm -rf /tmp/through /run/through.sock /usr/local/bin/through")
     assert brought == "through\nwww-data\n", done.stdout + done.stderr
     assert done.stdout.splitlines()[:2] == ["PAGE from inside", "BROUGHT"], done.stdout + done.stderr
     assert "PROBLEM rsync ended with exit code" in done.stdout
