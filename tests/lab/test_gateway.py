@@ -280,7 +280,7 @@ def test_files_and_sockets_come_through_and_rsync_asks_nobody_about_a_key(api_pa
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "page.html").write_text("through\n")
     api_pair.inner.check("apt-get -qq -y install rsync socat; install -d -o www-data /tmp/through")
-    speaks = "#!/bin/sh\nsed -n '/^\\r/q'\nprintf 'HTTP/1.0 200 OK\\r\\n\\r\\nfrom inside'\n"
+    speaks = "#!/bin/sh\nsed -n '/^\\r/q'\nprintf 'HTTP/1.0 200 OK\\r\\nContent-Length: 11\\r\\n\\r\\nfrom inside'\n"
     api_pair.inner.put({"/usr/local/bin/through": speaks.encode()}, 0o755)
     api_pair.inner.check(
         "systemd-run --unit through socat UNIX-LISTEN:/run/through.sock,fork EXEC:/usr/local/bin/through"
