@@ -33,6 +33,32 @@ moved() {
     sql -e "SET lock_wait_timeout = 30; $triggers ${renames:+RENAME TABLE $renames}"
 }
 
+# triggered: how many triggers each table has, a line a table.
+triggered() {
+    sql -e "SELECT CONCAT(COUNT(*), ' ', event_object_table) FROM information_schema.triggers
+        WHERE trigger_schema = '$owner' GROUP BY event_object_table ORDER BY event_object_table"
+}
+
+# triggers_kept: what makes each table's anew; triggers_back: of those that have less than before.  The table that somebody
+# holds has all of its own, and nobody waits for it.
+triggers_kept() {
+    triggered > "$box/triggered"
+    number=0
+    while IFS= read -r line; do
+        number=$((number + 1))
+        mariadb-dump --no-data --no-create-info --triggers --add-drop-trigger --default-character-set=utf8mb4 "$owner" "${line#* }" |
+            nobodys > "$box/triggers.$number"
+    done < "$box/triggered"
+}
+triggers_back() {
+    triggered > "$box/triggered.now"
+    number=0
+    while IFS= read -r line; do
+        number=$((number + 1))
+        grep -qxF -- "$line" "$box/triggered.now" || as "$owner" "$owner" < "$box/triggers.$number"
+    done < "$box/triggered"
+}
+
 # code_of DATABASE: what is no table, as the site's user can make it.
 code_of() {
     {
@@ -57,10 +83,11 @@ say "load it beside what is there"
 as_said "$file" "$new" || fail "the dump does not bring the rows that it says it has; nothing was touched"
 code_of "$owner" > "$box/code.was"
 code_of "$new" > "$box/code.new"
+triggers_kept
 sql -e "DROP DATABASE IF EXISTS \`$old\`; CREATE DATABASE \`$old\`"
 say "let it take the place of what is there"
 if ! moved "$owner" "$old" "$new" "$owner"; then
-    remade "$box/code.was"
+    triggers_back || fail "the tables could not be renamed, and their triggers not be made again: they are in $kept"
     fail "the tables could not be renamed; what was there is as it was"
 fi
 safe=no

@@ -128,8 +128,9 @@ def test_it_comes_back_whole_and_what_was_there_is_one_dump_more(shop: Shop, kep
 
 @pytest.mark.demand
 def test_a_busy_table_is_waited_for_and_then_left_as_it_was(shop: Shop, kept: str) -> None:
-    """Somebody holds a table for longer than a restore waits: nothing is renamed, and its trigger is there again."""
+    """Somebody holds a table for longer than a restore waits: nothing is renamed, and its trigger is there still."""
     shop.sql(MANY.replace("USE", "DROP DATABASE `shop-test`; CREATE DATABASE `shop-test`; USE"))
+    shop.sql(f"CREATE TRIGGER `{SHOP}`.idle BEFORE INSERT ON `{SHOP}`.child FOR EACH ROW SET NEW.n = NEW.n + 1")
     hold = f"systemd-run -q --unit=holder mariadb {SHOP} -e 'LOCK TABLES item READ; SELECT SLEEP(570)'"
     shop.machine.check(hold)
     try:
@@ -139,7 +140,8 @@ def test_a_busy_table_is_waited_for_and_then_left_as_it_was(shop: Shop, kept: st
 
     assert 1 == done.returncode
     assert "what was there is as it was" in done.stdout + done.stderr
-    assert "1\n" == shop.sql(f"SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = '{SHOP}'")
+    named = f"SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = '{SHOP}' ORDER BY 1"
+    assert "idle\nlonger\n" == shop.sql(named)
     assert "0\n" == shop.sql("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name LIKE '%+%'")
 
 
