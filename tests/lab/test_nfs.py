@@ -56,7 +56,7 @@ def shared(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Share
     hosts = {files.name: {"address": files.ip, "roles": ["files"]}, app.name: {"address": app.ip, "roles": ["web"]}}
     lab.describe(directory, directory / "sites", hosts=hosts)
     made = Shared(files, app, directory)
-    made.done(files, "site.users", "site.tree", "files")
+    made.done(files, "site.users", "site.tree", "files", "firewall.install")
     made.done(app, "site.users", "site.tree", "files")
     yield made
     app.exec(f"systemctl disable --now srv-sites.automount; systemctl stop srv-sites.mount; userdel {OWNER}")
