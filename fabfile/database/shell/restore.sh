@@ -55,7 +55,7 @@ triggers_back() {
     number=0
     while IFS= read -r line; do
         number=$((number + 1))
-        grep -qxF -- "$line" "$box/triggered.now" || as "$owner" "$owner" < "$box/triggers.$number"
+        grep -qxF -- "$line" "$box/triggered.now" || as "$owner" "$owner" < "$box/triggers.$number" || return 1
     done < "$box/triggered"
 }
 
