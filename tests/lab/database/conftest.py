@@ -45,7 +45,7 @@ for site in blog shop press; do
     userdel $site-test
     sed -i "/^$site-test/d" /etc/cron.deny
     groupdel $site-test
-    rm -rf /var/www/$site.test
+    rm -rf /var/www/$site.test /etc/gatehouse/sites/$site-test
 done
 systemctl daemon-reload
 systemctl reset-failed mariadb
