@@ -15,7 +15,7 @@ from . import quiet
 from .ground import Ground
 from .running import Run, run
 from .sums import interleaved
-from .tools import PEERS, Tool, tools, venv
+from .tools import Place, Tool, tools
 
 SIZES = (1, 5, 20, 50)
 SITES = 10
@@ -132,18 +132,8 @@ class Fleet:
 
     def peer(self, name: str, case: str, limit: float) -> None:
         """A peer over all of them, twenty at a time where it has a number for that."""
-        config, names = self.place / "ssh_config", [machine.name for machine in self.hosts]
-        if name == "pyinfra":
-            inventory = self.place / "inventory.py"
-            inventory.write_text(f"all_hosts = {names}\n")
-            given = {"manifest": self.manifest, "ssh_config_file": config,
-                     "ssh_known_hosts_file": self.place / "known_hosts"}  # fmt: skip
-            data = [word for key, value in given.items() for word in ("--data", f"{key}={value}")]
-            line = [str(venv(name) / "bin" / "pyinfra"), "-y", *data, str(inventory), str(PEERS / "deploy.py")]
-        else:
-            line = [str(venv(name) / "bin" / "ansible-playbook"), "-i", f"{','.join(names)},",
-                    f"--ssh-common-args=-F {config}", "-e", f"manifest={self.manifest}",
-                    str(PEERS / "site.yml")]  # fmt: skip
+        names = ",".join(machine.name for machine in self.hosts)
+        line = self.tools[name].line(Place(self.place / "ssh_config", names, self.manifest))
         self._one(name, case, line, limit)
 
     def _one(self, name: str, case: str, line: list[str], limit: float, expected: int = 0) -> None:

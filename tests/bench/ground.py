@@ -19,6 +19,7 @@ from .tools import HOME, Place, Tool
 from .wanted import Manifest
 
 ZONE = "bench.test"
+APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends"
 
 
 class Ground:
@@ -91,16 +92,15 @@ class Ground:
         """The packages' files are in the host's apt cache, as if it had once looked for them; what a tool needs is
         installed.
         """
-        apt, options = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends", "--download-only"
-        machine.check(f"{apt} update && {apt} {options} install {' '.join(manifest.packages)}", timeout=600)
-        machine.check(f"{apt} {options} upgrade", timeout=600)
+        fetch = f"{APT} --download-only"
+        machine.check(f"{APT} update && {fetch} install {' '.join(manifest.packages)}", timeout=600)
+        machine.check(f"{fetch} upgrade", timeout=600)
         if needs:
             self.install(machine, needs)
 
     def install(self, machine: Machine, packages: Sequence[str]) -> None:
         """What a tool needs on a host."""
-        apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends"
-        machine.check(f"{apt} install {' '.join(packages)}", timeout=600)
+        machine.check(f"{APT} install {' '.join(packages)}", timeout=600)
 
     @contextlib.contextmanager
     def far(self, name: str, milliseconds: int) -> Iterator[tuple[Path, Path]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..lab.machine import CHECKOUT
 from . import served, sums, walls
+from .sums import Runs, values
 from .toolkit import NOTHING
 from .tools import PEERS, install
 
@@ -18,7 +19,6 @@ FRONT = CHECKOUT / "README.md"
 PAGES = {"isolation": CHECKOUT / "docs" / "isolation.md"}
 DATA = CHECKOUT / "docs" / "performance"
 PLOTTED = ("fleet", "growth", "isolation", "stack", "toolkit")
-Runs = Sequence[Mapping[str, Any]]
 
 
 def write(data: Mapping[str, Any]) -> None:
@@ -54,7 +54,7 @@ def tables(data: Mapping[str, Any]) -> str:
 
 def took(runs: Runs, tool: str, case: str) -> list[float]:
     """The seconds of a tool's runs of a case that succeeded."""
-    return [run["seconds"] for run in runs if (run["tool"], run["case"], run["code"]) == (tool, case, 0)]
+    return values(runs, tool, case, "seconds")
 
 
 def cell(runs: Runs, tool: str, case: str, base: str = "") -> str:
@@ -84,7 +84,7 @@ def _toolkit(data: Mapping[str, Any]) -> str:
     for name in names:
         memory = max((run["memory"] for run in runs if run["tool"] == name), default=0)
         went = data["turns"].get(name, {})
-        cpu = [run["cpu"] for run in runs if (run["tool"], run["case"], run["code"]) == (name, NOTHING, 0)]
+        cpu = values(runs, name, NOTHING, "cpu")
         more.append([
             name, data["versions"][name], str(data["same"].get(name, "")), str(went.get("turns", "")),
             str(went.get("connections", "")), str(round(went.get("bytes", 0) / 1024)), f"{memory:.0f}",

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from . import sums
+from .sums import Runs, values
 
 Table = Callable[[Sequence[str], Iterable[Sequence[str]]], str]
-Runs = Sequence[Mapping[str, Any]]
 
 BASE = "apache"
 """Debian's Apache with mod_php, as the base of the ratios."""
@@ -22,11 +22,6 @@ CASES = {
     "resumed": "a new connection, resumed",
 }
 PAGES = ("static", "cached", "waiting", "uncached")
-
-
-def values(runs: Runs, tool: str, case: str, what: str) -> list[float]:
-    """What was seen of it, where it succeeded."""
-    return [run[what] for run in runs if (run["tool"], run["case"], run["code"]) == (tool, case, 0) and what in run]
 
 
 def cell(runs: Runs, tool: str, case: str, what: str, ratio: bool = True) -> str:

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Runs = Sequence[Mapping[str, Any]]
+
+
+def values(runs: Runs, tool: str, case: str, what: str) -> list[float]:
+    """What was seen of it, where it succeeded."""
+    return [run[what] for run in runs if (run["tool"], run["case"], run["code"]) == (tool, case, 0) and what in run]
 
 
 def median(values: Sequence[float]) -> float:

@@ -21,7 +21,7 @@ HOME = CHECKOUT / ".lab" / "bench"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tool shall work: an ssh_config, the host's name in it, and the manifest's directory."""
+    """Where a tool shall work: an ssh_config, the host's name in it (or several), the manifest's directory."""
 
     config: Path
     host: str
@@ -130,7 +130,8 @@ def _pyinfra(place: Place) -> list[str]:
     data = {"manifest": place.manifest, "ssh_config_file": place.config,
             "ssh_known_hosts_file": place.config.parent / "known_hosts"}  # fmt: skip
     given = [word for key, value in data.items() for word in ("--data", f"{key}={value}")]
-    return [str(venv("pyinfra") / "bin" / "pyinfra"), "-y", *given, f"@ssh/{place.host}", str(PEERS / "deploy.py")]
+    hosts = ",".join(f"@ssh/{host}" for host in place.host.split(","))
+    return [str(venv("pyinfra") / "bin" / "pyinfra"), "-y", *given, hosts, str(PEERS / "deploy.py")]
 
 
 def _settings(name: str) -> dict[str, str]:
