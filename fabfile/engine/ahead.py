@@ -24,7 +24,7 @@ class Rehearsal(Host):
 
     def __init__(self, host: Host) -> None:
         vars(self).update(vars(host))
-        self.packed: dict[str, None] = {}
+        self.packed, self.answers = dict[str, None](), dict[str, None]()
         self.dry, self._step, self._facts = True, "rehearsal", deepcopy(host.facts)
         self._pending, self._kept, self._done, self._notes = [], [], [], []
         self.report = Report(self.name, "rehearsal", watch=lambda *_: None)
@@ -32,12 +32,13 @@ class Rehearsal(Host):
 
     def _wish(self, needed: tuple[Change, ...], kept: str = "") -> None:  # noqa: ARG002
         for change in needed:
-            if isinstance(change, Install) and not change.alone:
+            if isinstance(change, Install):
                 self.packed.update(dict.fromkeys(change.names))
+                self.answers.update(dict.fromkeys(change.answers))
             change.predict(self.facts)
 
 
-def packages(c: Any, host: Host, steps: Iterable[Any]) -> tuple[str, ...]:
+def packages(c: Any, host: Host, steps: Iterable[Any]) -> Install:
     """What these steps would install if they began with the host's facts as they stand.
 
     A step that must ask the host before it knows is left there: it installs what it wants when its turn comes.
@@ -47,4 +48,4 @@ def packages(c: Any, host: Host, steps: Iterable[Any]) -> tuple[str, ...]:
         for step in steps:
             with suppress(Exception, Exit):
                 step.body.__wrapped__(c)
-    return tuple(rehearsal.packed)
+    return Install((*rehearsal.packed,), answers=(*rehearsal.answers,))

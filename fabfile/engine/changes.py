@@ -21,12 +21,12 @@ MANAGED = ("/etc/", "/usr/local/", "/var/www/")
 class Install:
     """Debian packages that are not installed; `held`: no service is started, stopped or loaded again for it.
 
-    `ahead`: what later steps of the run want, which comes along if it can.  `alone`: see Host.packages.
+    `ahead`: what later steps of the run want, which comes along if it can.  `answers`: see Host.packages.
     """
 
     names: tuple[str, ...]
     held: bool = False
-    alone: bool = False
+    answers: tuple[str, ...] = ()
     ahead: tuple[str, ...] = ()
 
     @property
@@ -224,11 +224,11 @@ Change = Install | AddUser | JoinGroup | MakeDirectory | PutFile | PutLink | Rem
 
 
 def for_packages(
-    facts: Facts, names: Iterable[str], held: bool = False, alone: bool = False
+    facts: Facts, names: Iterable[str], held: bool = False, answers: Iterable[str] = ()
 ) -> tuple[Change, ...]:
     """The packages that are not installed, in one go."""
     missing = tuple(name for name in names if name not in facts.packages)
-    return (Install(missing, held, alone),) if missing else ()
+    return (Install(missing, held, (*answers,)),) if missing else ()
 
 
 def for_user(

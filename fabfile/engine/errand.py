@@ -51,7 +51,7 @@ class Errand(Known):
         self._doing = ""
         self._changed = False
         self._beside: list[str] = []
-        self.packages_ahead: Callable[[], tuple[str, ...]] = tuple
+        self.packages_ahead: Callable[[], changes.Install] | None = None
         """What the steps to come would install; `steps` says it."""
 
     @property
@@ -183,8 +183,9 @@ class Errand(Known):
         if first is not None:
             install = pending[first]
             assert isinstance(install, changes.Install)
-            if not install.alone and (ahead := self.packages_ahead()):
-                pending[first] = replace(install, held=True, ahead=ahead)
+            if self.packages_ahead and (later := self.packages_ahead()).names:
+                answers = (*install.answers, *later.answers)
+                pending[first] = replace(install, held=True, answers=answers, ahead=later.names)
         return pending
 
     def _wish(self, needed: tuple[Change, ...], kept: str = "") -> None:

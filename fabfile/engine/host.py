@@ -100,15 +100,15 @@ class Host(Errand):
         """The host keeps the operators' networks, for whoever comes next."""
         self.file(OPERATORS, "".join(f"{network}\n" for network in self.operators))
 
-    def packages(self, *names: str, held: bool = False, alone: bool = False) -> None:
+    def packages(self, *names: str, held: bool = False, answers: Iterable[str] = ()) -> None:
         """Debian packages are installed, without what they merely recommend.
 
         Those that later steps of the run want come with them, and no service starts before its own step (ahead.py).
-        `alone`: not with an earlier step's, since something must be there before.  `held`: parts of a service that
-        runs, which shall not be restarted for them: it takes them with its next load.
+        `held`: parts of a service that runs, which shall not be restarted for them: it takes them with its next load.
+        `answers` to their questions, as debconf-set-selections(1) reads them: "PACKAGE QUESTION TYPE VALUE".
         """
         kept = f"{names[0]} {self.facts.packages.get(names[0], '')} is installed"
-        self._wish(changes.for_packages(self.facts, names, held, alone), kept)
+        self._wish(changes.for_packages(self.facts, names, held, answers), kept)
 
     def user(
         self,

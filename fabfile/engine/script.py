@@ -195,6 +195,8 @@ def _barrier(box: Box, change: Change) -> None:
 
 
 def _install(box: Box, change: Install) -> None:
+    if change.answers:
+        box.add("answer", *change.answers)
     if change.ahead:
         box.add("packages_and", " ".join(change.ahead), *change.names)
     else:

@@ -173,7 +173,7 @@ def steps(c: Any, *wanted: Any) -> None:
                 if getattr(step, "vital", True) or ended.code != 1:
                     raise
     finally:
-        host.packages_ahead = tuple
+        host.packages_ahead = None
 
 
 def chapter(module: ModuleType) -> Collection:

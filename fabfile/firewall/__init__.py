@@ -19,10 +19,7 @@ from .rules import TOOLS, of_family
 FAILSAFE = "/usr/local/sbin/gatehouse-failsafe"
 FAILSAFE_UNIT = "/etc/systemd/system/gatehouse-failsafe.service"
 
-ANSWER = """
-answer() { for family in v4 v6; do echo "$1 $1/autosave_$family boolean false"; done | debconf-set-selections; }
-patient answer "$1"
-"""
+SAVER = "iptables-persistent"
 
 
 @task
@@ -31,10 +28,8 @@ def install(c):
 
     Its question whether to save the present rules is answered with no: that would keep bans and other programs' rules.
     """
-    host = Host.of(c)
-    if "iptables-persistent" not in host.facts.packages:
-        host.run("answer iptables-persistent", ANSWER, "iptables-persistent")
-    host.packages("iptables", "iptables-persistent", "netfilter-persistent", alone=True)
+    answers = [f"{SAVER} {SAVER}/autosave_{family} boolean false" for family in ("v4", "v6")]
+    Host.of(c).packages("iptables", SAVER, "netfilter-persistent", answers=answers)
 
 
 @task

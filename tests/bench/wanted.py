@@ -157,10 +157,10 @@ class Noting(Host):
 
     wishes: Wishes
 
-    def packages(self, *names: str, held: bool = False, alone: bool = False) -> None:
+    def packages(self, *names: str, held: bool = False, answers: Iterable[str] = ()) -> None:
         """Note them."""
         self.wishes.packages.update(dict.fromkeys(names))
-        super().packages(*names, held=held, alone=alone)
+        super().packages(*names, held=held, answers=answers)
 
     def user(self, name: str, home: str = "/nonexistent", shell: str = "/usr/sbin/nologin", groups: Iterable[str] = (),
              uid: int | None = None) -> None:  # fmt: skip

@@ -45,7 +45,7 @@ def words(box: script.Box, command: str) -> list[list[str]]:
 
 ALL: list[Change] = [
     Install((EVIL,)),
-    Install((EVIL,), ahead=(EVIL,)),
+    Install((EVIL,), answers=(EVIL,), ahead=(EVIL,)),
     AddUser(EVIL, EVIL, EVIL),
     MakeDirectory(f"/etc/{EVIL}", 0o755, EVIL, EVIL),
     PutFile(f"/etc/x/{EVIL}", b"", 0o600, EVIL, EVIL, EVIL),

@@ -82,6 +82,10 @@ apt_once() {
     return "$(cat "$box/code")"
 }
 
+# answer LINE...: to what packages will ask.
+answer() { patient answer_once "$@"; }
+answer_once() { printf '%s\n' "$@" | debconf-set-selections; }
+
 # finish: what an interrupted dpkg left half-done is done first; what it had half unpacked is installed anew.
 finish() {
     DEBIAN_FRONTEND=noninteractive patient dpkg --configure -a --force-confdef --force-confold
