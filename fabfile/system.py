@@ -20,12 +20,13 @@ apt dist-upgrade
 touch "$home/updated"
 """
 
+# What must stay out of the history is out of it from its first commit on, which etckeeper makes as it is installed.
 HISTORY = """
-apt install --no-install-recommends git
-git init -q -b main /etc
-chmod 0700 /etc/.git
-ln -sfn /etc/gatehouse/history.exclude /etc/.git/info/exclude
-apt install --no-install-recommends etckeeper
+mkdir -p "$box/git/info"
+ln -s "$1" "$box/git/info/exclude"
+export GIT_TEMPLATE_DIR="$box/git" GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=init.defaultBranch GIT_CONFIG_VALUE_0=main
+if [ -e /etc/.git ]; then mkdir -p /etc/.git/info; ln -sfn "$1" /etc/.git/info/exclude; fi
+apt install --no-install-recommends git etckeeper
 ! etckeeper unclean || etckeeper commit "the host as Gatehouse found it"
 history_begins
 """
@@ -64,7 +65,7 @@ def history(c):
     host = Host.of(c)
     host.template(EXCLUDE)
     if "etckeeper" not in host.facts.packages:
-        host.run("put /etc under version control", HISTORY)
+        host.run("put /etc under version control", HISTORY, EXCLUDE)
 
 
 @task(help={"name": "the name that the host should have; without it, the present one stays"})

@@ -104,10 +104,11 @@ add_user() {
 }
 
 # packages NAME...: installed without what they merely recommend; a host that never fetched its lists does so first.
+# What still runs old code, needrestart tells after the next upgrade: there is more of it then, and it takes seconds.
 packages() {
     ! interrupted || finish
     ls /var/lib/apt/lists/*_Packages* || apt update
-    apt install --no-install-recommends "$@"
+    ( export NEEDRESTART_SUSPEND=1 && apt install --no-install-recommends "$@" )
 }
 
 # packages_held NAME...: the same, while no package may start, stop or load a service (policy-rc.d(8)); its timers may
