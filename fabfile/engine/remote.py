@@ -59,6 +59,9 @@ STREAMED = (
 BROKEN = (OSError, EOFError, paramiko.SSHException)
 """How paramiko says that the line is gone."""
 
+_asking_again = threading.Lock()
+"""Held by who asks a gateway for its own answer."""
+
 
 class _Refuse(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
     """An unknown key stops the connection before anything secret is sent."""
@@ -160,7 +163,7 @@ def opened(c: Connection) -> Connection:
         # By itself paramiko waits for an hour.
         c.gateway.transport.channel_timeout = c.connect_timeout
     try:
-        c.open()
+        _open(c)
     except paramiko.BadHostKeyException as error:
         raise ChangedKey(
             f"the key of {shown(c)} has changed: known {fingerprint(error.expected_key)}, "
@@ -176,6 +179,20 @@ def opened(c: Connection) -> Connection:
         raise _unreachable(c, error) from None
     _steady(c.transport)
     return c
+
+
+def _open(c: Connection) -> None:
+    """Paramiko keeps one refusal for all channels that are being opened through a gateway, and who is refused may be
+    told another's, or none: so he asks again, one at a time.
+    """
+    try:
+        c.open()
+    except paramiko.SSHException as error:
+        refused = isinstance(error, paramiko.ChannelException) or str(error) == "Unable to open channel."
+        if not (refused and isinstance(c.gateway, Connection)):
+            raise
+        with _asking_again:
+            c.open()
 
 
 def _unreachable(c: Connection, error: Exception) -> Unreachable:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import NoReturn
+from unittest.mock import Mock
 
 import pytest
 from fabric import Config, Connection
+from paramiko import ChannelException, SSHException
 
-from fabfile.engine import gateway as _  # noqa: F401  (Fabric asks there)
-from fabfile.engine.remote import known_as, secure, shown, typed
+from fabfile.engine import remote
+from fabfile.engine.problems import NotLed
+from fabfile.engine.remote import PROHIBITED, known_as, opened, secure, shown, typed
 from fabfile.engine.transfer import ssh_config
 
 HOPS = """\
@@ -123,3 +127,22 @@ def test_rsync_s_ssh_offers_the_key_that_was_typed(tmp_path: Path) -> None:
 
     assert 'IdentityFile "/keys/100%% mine"\n' in ssh_config(c)
     assert 1 == ssh_config(c).count("/keys/own")
+
+
+@pytest.mark.parametrize("first", [SSHException("Unable to open channel."), ChannelException(2, "another's")])
+def test_who_is_refused_by_a_gateway_hears_why_he_is_himself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: SSHException
+) -> None:
+    """Of several that come through it at once, paramiko tells one the refusal of another, and the last one none."""
+    c = made(tmp_path, HOPS.format(jump="api1"))
+    told: list[SSHException] = [ChannelException(PROHIBITED, "Administratively prohibited"), first]
+
+    def refuse(_: Connection) -> NoReturn:
+        raise told.pop()
+
+    monkeypatch.setattr(remote, "opened", lambda _: c.gateway)
+    c.gateway.transport = Mock()
+    monkeypatch.setattr(Connection, "open", refuse)
+    with pytest.raises(NotLed, match=r"its sshd does not lead to 10\.0\.0\.12:22"):
+        opened(c)
+    assert not told
