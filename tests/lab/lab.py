@@ -113,13 +113,22 @@ class Lab:
             with ThreadPoolExecutor() as pool:
                 list(pool.map(_discard, self._containers()))
             for name in (self.name, self._inside):
-                with contextlib.suppress(NotFound):
-                    self._docker.networks.get(name).remove()
+                self._abandon(name)
             for name in ("ssh_config", "known_hosts", "fleet.yml", "key", "key.pub"):
                 (self.directory / name).unlink(missing_ok=True)
             shutil.rmtree(self.directory / "ca", ignore_errors=True)
             if everything:
                 self._forget_downloads()
+
+    def _abandon(self, name: str) -> None:
+        """Remove a network.  Docker may count hosts in it that are gone, until it starts anew; `up` takes it so."""
+        with contextlib.suppress(NotFound):
+            left = self._docker.networks.get(name)
+            try:
+                left.remove()
+            except APIError as error:
+                if "has active endpoints" not in str(error) or left.attrs["Containers"]:
+                    raise
 
     def status(self) -> list[dict[str, str]]:
         """A row a host: name, release, state (Docker's word: `running`, `exited`, ...), addresses.
