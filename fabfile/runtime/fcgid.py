@@ -86,4 +86,6 @@ def forget(host: Host, owner: str) -> None:
 
 
 def _settings(host: Host, site: Site) -> dict[str, str]:
-    return php.settings(site, told=bool(site.database or host.fleet.one("cache")))
+    """Debian 12's PHP starts with a lock file for opcache, as the site's user, to whom Apache's own /tmp is closed."""
+    settings = php.settings(site, told=bool(site.database or host.fleet.one("cache")))
+    return settings | {"opcache.lockfile_path": settings["sys_temp_dir"]}
