@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -74,6 +75,17 @@ def test_what_few_tasks_need_is_not_there_before_they_do() -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert "[]" == done.stdout.strip()
+
+
+@pytest.mark.parametrize(("word", "kept"), [("", True), ("1", False)])
+def test_python_keeps_what_it_compiled_as_who_runs_it_wants_whatever_invoke_says(word: str, kept: bool) -> None:
+    """Invoke has it keep nothing: every run would compile the runbook and its templates."""
+    program = "import sys; sys.dont_write_bytecode = True; import fabfile.engine.render as r; print(r._kept(r.CACHE))"
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": word}
+    ran = [sys.executable, "-c", program]
+    done = subprocess.run(ran, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+
+    assert kept == ("FileSystemBytecodeCache" in done.stdout)
 
 
 def test_every_template_stands_where_its_file_will_be() -> None:

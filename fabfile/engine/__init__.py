@@ -1,6 +1,6 @@
 """The engine: mechanism only, no service by name.  Chapters need these names."""
 
-from . import garbage  # noqa: F401  (first: what follows makes the most of it)
+from . import startup  # noqa: F401  (first: what follows makes the most of it)
 from .facts import Facts, Unit, User
 from .host import Host
 from .problems import Guarded, Problem, StepFailed

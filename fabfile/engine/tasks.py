@@ -65,6 +65,11 @@ class Machine(ParseMachine):  # type: ignore[misc]
     One with a default may be left out here: at the end, or before the name of the next task.
     """
 
+    def __init__(self, initial: Any, contexts: Any, ignore_unknown: bool) -> None:
+        # It copies a task's context when it comes to it; before, it would copy all that there are.
+        super().__init__(initial, type(contexts)(), ignore_unknown)
+        self.contexts = contexts
+
     def handle(self, token: str) -> None:
         """Take the next word."""
         if token in self.contexts and not self.waiting_for_flag_value:
