@@ -39,7 +39,7 @@ PAGES = {
 }
 HEADERS = {
     405: {"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"},
-    429: {"Retry-After": "10"},
+    429: {"Retry-After": "20"},  # the present ten seconds, and those before, which its rates remember
     503: {"Retry-After": "10"},
 }
 # The same, for codes of which HAProxy 2.6 has no page.
