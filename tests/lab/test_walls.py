@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,7 +12,6 @@ from .conftest import Bare
 from .corner import as_user, body, status
 from .lab import Lab
 from .runtimes import KINDS, Yard, owner, yard
-from .witness import Witness
 
 # Hosts of their own, and some minutes.
 pytestmark = pytest.mark.demand
@@ -171,36 +169,19 @@ FORKING = {
 }
 
 
-@pytest.fixture(scope="module")
-def machine(lab: Lab, witness: Witness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    """A kernel of its own, where systemd counts the tasks of units; afterwards the virtual machine is as it was."""
-    with witness.undone("before-walls"):
-        yield yard(lab, witness, tmp_path_factory.mktemp("machine") / "fleet", server="server", scgi="scgi")
-
-
-def test_what_forks_without_end_by_cgi_meets_a_limit_of_its_own(event: Yard) -> None:
-    limited(event, "cgi")
-
-
-@pytest.mark.parametrize("word", ["server", "scgi"])
-def test_a_program_that_forks_without_end_meets_a_limit_of_its_own(machine: Yard, word: str) -> None:
-    limited(machine, word)
-
-
-def limited(forking: Yard, word: str) -> None:
-    """It forks; the others answer meanwhile, and the host is reached."""
+@pytest.mark.parametrize("word", FORKING)
+def test_who_forks_without_end_meets_a_limit_of_its_own(event: Yard, word: str) -> None:
     path, text, page = FORKING[word]
     user, path = f"{word}-test", f"/var/www/{word}.test/{path}"
-    assert 0 == as_user(forking.host, user, f"cat > {path} && chmod 0755 {path}", text).rc
+    assert 0 == as_user(event.host, user, f"cat > {path} && chmod 0755 {path}", text).rc
     request = f"GET {page} HTTP/1.0\\r\\nHost: {word}.test\\r\\n\\r\\n"
-    sites = {file.stem.partition(".")[0] for file in (forking.directory / "sites").iterdir()}
     try:
-        forking.host.check(f"bash -c 'exec 3<> /dev/tcp/127.0.0.1/8080; printf \"{request}\" >&3; sleep 6'")
-        count = int(forking.host.check(f"pgrep -c -u {user}"))
-        others = {other: status(forking.ask(f"{other}.test", KINDS[other].page)) for other in sites - {word}}
-        reached = forking.fab("site.list").returncode
+        event.host.check(f"bash -c 'exec 3<> /dev/tcp/127.0.0.1/8080; printf \"{request}\" >&3; sleep 6'")
+        count = int(event.host.check(f"pgrep -c -u {user}"))
+        others = {other: status(event.ask(f"{other}.test", KINDS[other].page)) for other in EVENT if other != word}
+        reached = event.fab("site.list").returncode
     finally:
-        as_user(forking.host, user, f"rm -f {path}; kill -KILL -1")
+        as_user(event.host, user, f"rm -f {path}; kill -KILL -1")
         time.sleep(3)
 
     assert 60 < count < 800
