@@ -121,7 +121,7 @@ def grown(made: Yard, word: str) -> dict[str, list[float]]:
         for name in names:
             asked(made.host, name, page(word), "-n 1")
         visited = made.host.check(MEMORY).split()
-        time.sleep(15 if word in ("fpm", "fcgid") else 2)
+        time.sleep(25 if word in ("fpm", "fcgid") else 2)
         idle = made.host.check(MEMORY).split()
         found["sites"].append(count)
         found["visited"].append(float(visited[0]))
