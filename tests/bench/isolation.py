@@ -131,7 +131,7 @@ def grown(made: Yard, word: str) -> dict[str, list[float]]:
     return found
 
 
-STEPS = ("cache", "php", "runtime", "apache")
+STEPS = ("cache", "php", "runtime", "apache", "php.retire", "runtime.former", "runtime.ended")
 
 
 def placed(made: Yard, names: list[str], kind: Kind, word: str) -> None:
