@@ -47,6 +47,7 @@ CHAPTERS = (
     ("balancer", waf.STEPS),
     ("web", varnish.STEPS),
     ("web static shared", (site.users, site.tree)),
+    ("web", (site.tmp,)),
     ("shared", files.STEPS),
     ("static", static.STEPS),
     ("web", (site.logs,)),

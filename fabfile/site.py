@@ -12,6 +12,10 @@ APACHE = "www-data"
 LOGROTATE = "/etc/logrotate.d/gatehouse-sites"
 CRON_DENY = "/etc/cron.deny"
 
+TMP = "/etc/gatehouse/tmp"
+TMP_PROGRAM = "/usr/local/sbin/gatehouse-tmp"
+TMP_UNIT = "/etc/systemd/system/gatehouse-tmp.service"
+
 MOUNTED = "/srv/sites"
 """Where another host's /var/www is seen over NFS."""
 
@@ -109,6 +113,23 @@ def tree(c):
             _first_release(host, site)
 
 
+@task
+def tmp(c):
+    """T4: each site's tmp/ is a file system of its own, in memory: who fills it fills nobody else's, and no disk.
+
+    Of a size that the site's file says (`limits.tmp_mb`); it is empty after a boot, as Debian 13's own /tmp is.
+    """
+    host = Host.of(c)
+    if "web" not in host.fleet.roles(host.name):
+        return
+    there = {*host.facts.users, *(site.owner for site in host.chosen)}
+    host.template(TMP_PROGRAM, mode=0o755)
+    lines = (f"tmp {site.tmp_mb} {site.owner} {site.root}\n" for site in host.sites if site.owner in there)
+    host.file(TMP, "# Managed by Gatehouse: tmp MB OWNER TREE\n" + "".join(lines))
+    host.template(TMP_UNIT)
+    host.service("gatehouse-tmp", reload_on=[TMP], restart_on=[TMP_UNIT, TMP_PROGRAM])
+
+
 def _from_afar(host: Host, site: Site) -> None:
     """Links to the files host's tree: nobody need ask it in order to see what is here."""
     for name in FROM_AFAR:
@@ -152,4 +173,4 @@ def pages(site: Site) -> dict[str, str]:
     return {f"{room}/index.html": render("/var/www/index.html", {"name": name}) for room, name in names.items()}
 
 
-STEPS = (users, tree, logs)
+STEPS = (users, tree, tmp, logs)

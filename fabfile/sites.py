@@ -45,6 +45,7 @@ BEHIND = (
     *credentials.STEPS,
     site.users,
     site.tree,
+    site.tmp,
     *database.STEPS,
     *cache.STEPS,
     *php.STEPS,
@@ -84,6 +85,7 @@ for try in $(seq 100); do
 done
 ! pgrep -u "$owner" || fail "processes of $owner do not end"
 umask 077
+[ ! -e /usr/local/sbin/gatehouse-tmp ] || gatehouse-tmp gone "$tree"
 mkdir -p -m 0700 /var/backups/gatehouse "$tree.removing"
 [ ! -d "$tree" ] || mv -T -- "$tree" "$tree.removing/$domain"
 tar --create --gzip --one-file-system --sparse --directory "$tree.removing" --file "$into.new" -- "$domain"
@@ -418,6 +420,9 @@ def remove(c, domain, yes=False):
             database.drop(host, one)
         host.run(f"remove {one.root} and its user", FORGET, one.root, one.owner, one.domain)
         site.no_jobs_of_their_own(host)
+    if makes_pages(host):
+        with host.about():
+            steps(c, site.tmp)
 
 
 def _door(host: Host) -> Any:

@@ -30,6 +30,9 @@ def problems(site: Site, document: Document) -> Iterator[Problem]:
     if site.writable and not site.has(*UNITS):
         message = "is for programs of the site's own (server, scgi, ajp), and none of its paths has one"
         yield document.says(("writable",), f"{message}; what outlives releases is under deploy.shared")
+    if site.php and site.tmp_mb << 20 < site.body_limit:
+        message = f"is less than php.upload_limit, {site.php.upload_limit}: an upload lies in tmp/ while it comes"
+        yield document.says(("limits", "tmp_mb"), message, f"tmp_mb: {2 * site.body_limit // 2**20}")
     if (("php",) in document.lines) and site.php and not site.has(*PHP):
         message = f"is how PHP runs, and none does: the site is {site.runtime}"
         yield document.says(("php",), message, "php: false")

@@ -125,6 +125,14 @@ class Limits(BaseModel):
     cpu_percent: int = number(100, 5, 100_000, "time of one processor, in percent; 200 is two")
     tasks: int = number(128, 4, 100_000, "processes and threads")
     files: int = number(1024, 64, 1_000_000, "files that one process may have open")
+    tmp_mb: int | None = Field(
+        default=None,
+        ge=16,
+        le=1_000_000,
+        title="MB of memory that its tmp/ holds, whatever runs it; null is 256, or two uploads when that is more",
+        description="a whole number from 16 to 1000000, or null",
+        examples=[256],
+    )
 
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

@@ -273,6 +273,11 @@ class Site(BaseModel):
         """Bytes that one request's body may have, with PHP or without."""
         return grammars.byte_count((self.php or Php()).upload_limit)
 
+    @property
+    def tmp_mb(self) -> int:
+        """Megabytes that its tmp/ holds: room for two uploads at least, unless its file says otherwise."""
+        return self.limits.tmp_mb or max(256, 2 * self.body_limit // 2**20)
+
     @field_validator("domain")
     @classmethod
     def _bare(cls, value: str) -> str:

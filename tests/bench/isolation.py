@@ -131,12 +131,13 @@ def grown(made: Yard, word: str) -> dict[str, list[float]]:
     return found
 
 
+ROOM = ("site.users", "site.tree", "site.tmp")
 STEPS = ("cache", "php", "runtime", "apache", "php.retire", "runtime.former", "runtime.ended")
 
 
 def placed(made: Yard, names: list[str], kind: Kind, word: str) -> None:
     """The sites are on the host, past the names and certificates, with which this has nothing to do."""
-    made.done("site.users", "site.tree")
+    made.done(*ROOM)
     for name in names:
         files = kind.source or {}
         place = f"/var/www/{name}/public_html"

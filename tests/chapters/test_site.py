@@ -134,3 +134,23 @@ def test_what_is_right_is_left_alone(host: Recorded) -> None:
     host.after(*site.STEPS)
 
     assert [] == host.after(*site.STEPS)
+
+
+def test_each_site_s_tmp_has_its_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = a_site(limits={"tmp_mb": 32}), a_site("kiosk.test", php={"upload_limit": "300M"})
+
+    files = contents(Recorded(monkeypatch, small, large, a_site("new.test")).after(site.tmp))
+
+    assert [
+        "tmp 32 example-com /var/www/example.com",
+        "tmp 600 kiosk-test /var/www/kiosk.test",
+        "tmp 256 new-test /var/www/new.test",
+    ] == files[site.TMP].splitlines()[1:]
+
+
+def test_the_tmp_of_a_site_that_is_not_there_yet_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Recorded(monkeypatch, EXAMPLE, SHOP)
+    with host.about(EXAMPLE):
+        files = contents(host.after(site.tmp))
+
+    assert ["tmp 256 example-com /var/www/example.com"] == files[site.TMP].splitlines()[1:]

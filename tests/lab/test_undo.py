@@ -194,7 +194,7 @@ STAYS = {
     "/etc/haproxy/certs/undone.test.pem",
 }
 FORGET = (
-    "userdel undone-test; sed -i /^undone-test/d /etc/cron.deny; "
+    "userdel undone-test; sed -i /^undone-test/d /etc/cron.deny; umount /var/www/undone.test/tmp; "
     "rm -rf /var/www/undone.test /etc/gatehouse/sites/undone-test; "
     "rm -f /etc/haproxy/certs/undone.test.pem /etc/lego/certificates/undone.*; "
     "rm -f /etc/apache2/vhost.d/undone.test.conf* /etc/php/*/fpm/pool.d/undone.test.conf* /etc/gatehouse/certs/undone.*"

@@ -160,6 +160,26 @@ def test_a_program_that_is_dropped_into_tomcat_answers(event: Yard) -> None:
 
 # ---------------------------------------------------------------------- how much it may take
 
+FILL = "head -c 400M /dev/zero > $tmp/big; for i in $(seq 40000); do : > $tmp/$i || break; done 2> /dev/null"
+
+
+@pytest.mark.parametrize("word", ["fpm", "fcgid", "cgi", "server", "scgi", "ajp"])
+def test_who_fills_its_tmp_fills_nothing_else(event: Yard, word: str) -> None:
+    tmp = f"/var/www/{word}.test/tmp"
+    disk = "df --output=used,iused /var/www | tail -n 1"
+    before = [int(number) for number in event.host.check(disk).split()]
+    try:
+        as_user(event.host, f"{word}-test", f"tmp={tmp}; {FILL}")
+        own = event.host.check(f"df --output=size,avail,iavail -m {tmp} | tail -n 1").split()
+        after = [int(number) for number in event.host.check(disk).split()]
+    finally:
+        as_user(event.host, f"{word}-test", f"find {tmp} -mindepth 1 -delete")
+
+    assert ["256", "0", "0"] == own
+    assert after[0] - before[0] < 20_000
+    assert after[1] - before[1] < 1000
+
+
 FORKS = "i=0; while [ $i -lt 2000 ]; do sleep 20 & i=$((i + 1)); done 2> /dev/null"
 HEAD = "printf 'Content-Type: text/plain\\nCache-Control: no-store\\n\\n'"
 FORKING = {

@@ -413,7 +413,7 @@ def test_f43_a_site_comes_goes_and_comes_back_with_its_files(host: Machine, flee
     finally:
         _web(host, without)
         host.exec("sed -i /^brief-test/d /etc/cron.deny")
-        host.exec(f"userdel brief-test; groupdel brief-test; rm -rf /var/www/{domain}")
+        host.exec(f"userdel brief-test; groupdel brief-test; umount /var/www/{domain}/tmp; rm -rf /var/www/{domain}")
         host.exec(f"find /etc -name '{domain}.conf.gone' -delete")
 
 

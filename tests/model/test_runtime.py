@@ -95,6 +95,7 @@ def test_what_is_gone_says_since_when_why_and_what_takes_its_place(write: Write,
 
 CONTRADICTIONS = {
     "runtime: fpm\nphp: false\n": ("a.test.yml:2: runtime: fpm runs PHP", "php: {}"),
+    "php: {upload_limit: 64M}\nlimits: {tmp_mb: 32}\n": ("a.test.yml:3: limits.tmp_mb: is less than", "tmp_mb: 128"),
     "runtime: static\nphp: {children: 3}\n": ("a.test.yml:3: php: is how PHP runs, and none does", "php: false"),
     "runtime: server\n": ("a.test.yml:2: runtime: server is a program of the site's own", "command: exec ./serve"),
     "runtime: ajp\n": ("a.test.yml:2: runtime: ajp is Tomcat", "webapps: webapps"),

@@ -47,6 +47,7 @@ FORGET = r"""
 for site in /var/www/s*.kill.test; do
     [ -d "$site" ] || continue
     userdel "$(stat -c %U $site/tmp)" || :
+    ! mountpoint -q "$site/tmp" || umount "$site/tmp"
     rm -r "$site"
 done
 rm -f /etc/apache2/*/s*.kill.test.conf.gone /etc/php/*/fpm/pool.d/s*.kill.test.conf.gone

@@ -164,6 +164,7 @@ def test_f38_a_site_whose_name_sorts_before_the_default_is_not_shown_to_stranger
             assert ".test" not in told
     finally:
         vps.fab("bootstrap")
+        vps.check("umount /var/www/0-0.test/tmp")
         vps.check("rm -rf /var/www/0-0.test /etc/haproxy/certs/0-0.test.pem; userdel s0--0-test-6952277019")
         vps.check("sed -i /^s0--0-test/d /etc/cron.deny")
         vps.check("find /etc -name '*0-0.test*.gone' -delete")

@@ -72,10 +72,11 @@ def test_f68_a_new_site_s_secrets_are_nowhere_but_in_their_places(
         searched(host, lambda canary: host.fab("bootstrap", directory=with_it, env={"GATEHOUSE_CANARY": canary}), seen)
         assert 0 == host.exec(f"test -s /etc/haproxy/certs/{NEW}.pem").rc
     finally:
-        done = host.fab("bootstrap", directory=without)
+        host.fab("bootstrap", directory=without)
         host.exec("sed -i /^canary-test/d /etc/cron.deny")
-        host.exec(f"userdel canary-test; groupdel canary-test; rm -rf /var/www/{NEW}")
+        host.exec(f"userdel canary-test; groupdel canary-test; umount /var/www/{NEW}/tmp; rm -rf /var/www/{NEW}")
         host.exec(f"find /etc /var/lib/gatehouse -name '{NEW}*' -delete; systemctl reload haproxy")
+        done = host.fab("bootstrap", directory=without)  # what its user left goes once that is gone
     assert 0 == done.returncode, done.stdout + done.stderr
 
 
