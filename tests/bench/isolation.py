@@ -231,7 +231,8 @@ def measure(rounds: int) -> dict[str, Any]:
     """All of it.  Returns what paper.py and plots.py read."""
     modes: dict[str, dict[str, Any]] = {}
     with Ground() as ground:
-        place = ground.lab.directory
+        place = ground.lab.directory / "isolation"
+        shutil.rmtree(place, ignore_errors=True)
         every = {word: word for word in EVENT}
         event = yard(ground.lab, ground.host("event"), place / "event", **every, victim="fpm")
         itk = yard(ground.lab, ground.host("prefork"), place / "prefork", itk="itk", victim="itk")
