@@ -33,7 +33,8 @@ def tables(data: Mapping[str, Any], table: Table) -> str:
 
 def _mode(one: Mapping[str, Any]) -> Iterable[str]:
     idle, processes = (_a_site(one["grown"], name) for name in ("idle", "processes"))
-    yield from (f"{one['rate']:.0f}", f"{one['p99']:.1f} ms", f"{one['first']:.0f} ms")
+    first = "not measured" if one["first"] is None else f"{one['first']:.0f} ms"
+    yield from (f"{one['rate']:.0f}", f"{one['p99']:.1f} ms", first)
     yield from (f"{processes:.0f}", f"{idle:.1f}", str(one["stopped"]), str(one["reached"]))
 
 
