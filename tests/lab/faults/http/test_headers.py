@@ -84,7 +84,7 @@ def test_f84_a_refusal_of_too_many_requests_carries_them_too(ask: Visitor, page:
     try:
         for version in ("--http1.1", "--http2"):
             answer = ask(page, version)
-            assert (answer.status, answer.headers["retry-after"], lacks(answer)) == (429, ["10"], {})
+            assert (answer.status, answer.headers["retry-after"], lacks(answer)) == (429, ["20"], {})
     finally:
         ask.host.check("echo " + rate.format(0))
         ask.host.check(
