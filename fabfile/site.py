@@ -127,6 +127,11 @@ def tmp(c):
     lines = (f"tmp {site.tmp_mb} {site.owner} {site.root}\n" for site in host.sites if site.owner in there)
     host.file(TMP, "# Managed by Gatehouse: tmp MB OWNER TREE\n" + "".join(lines))
     host.template(TMP_UNIT)
+    mount(host)
+
+
+def mount(host: Host) -> None:
+    """Each tmp/ is mounted, and has its size."""
     host.service("gatehouse-tmp", reload_on=[TMP], restart_on=[TMP_UNIT, TMP_PROGRAM])
 
 

@@ -19,7 +19,7 @@ from .engine.host import OPERATORS
 from .firewall import loading
 from .firewall.rules import RULES
 from .history import APT, GIT, Entry, entry_id, known, right, unquoted
-from .site import CRON_DENY
+from .site import CRON_DENY, TMP, TMP_UNIT, mount
 
 ACCOUNTS = {
     f"/etc/{name}{old}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid") for old in ("", "-")
@@ -431,6 +431,8 @@ def _load_others(host: Host, paths: set[str]) -> None:
         host.run("systemd reads its units", "systemctl daemon-reload")
     if any(path.startswith((cache.STORE, cache.UNIT)) for path in paths):
         cache.keep(host)
+    if TMP in paths and TMP_UNIT in host.facts.files:
+        mount(host)
     if any(path.startswith(database.ROSTER) for path in paths):
         database.take(host)
     if selinux.COMMAND_LINE in paths:

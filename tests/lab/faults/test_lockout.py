@@ -125,6 +125,7 @@ def as_before(machine: Machine) -> Iterator[None]:
     try:
         yield
         assert before == state(machine)
+        machine.check("timeout 60 sh -c 'while systemctl is-active fail2ban | grep -q activating; do sleep 0.2; done'")
         assert 0 == machine.fab("check").returncode
     finally:
         machine.exec(f"[ ! -e {REVERT} ] || sh {REVERT}")
