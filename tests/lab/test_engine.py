@@ -53,6 +53,38 @@ def test_a_dry_run_of_everything_on_a_bare_host_changes_nothing(bare: Bare) -> N
         assert lines == host.check(command).splitlines()
 
 
+def test_the_look_says_what_systemd_says_of_units(vps: Machine, engine) -> None:  # type: ignore[no-untyped-def]
+    """It reads links instead of asking for all, which takes systemd longer than all the rest of the look."""
+    lines = vps.check("systemctl list-unit-files --plain --no-legend").splitlines()
+    states = {name: state for name, state, *_ in map(str.split, lines) if "@." not in name}
+    told = engine(vps, "print(*(f'{name} {unit.enabled}' for name, unit in host.facts.units.items()), sep='\\n')")
+    found = dict(line.split(" ") for line in told.stdout.splitlines() if line.count(" ") == 1)
+
+    assert {name for name, state in states.items() if state == "enabled"} == {
+        name for name, state in found.items() if state == "enabled" and name in states
+    }
+    assert "enabled" == found["haproxy.service"]
+    assert "masked" == states["varnishncsa.service"] == found["varnishncsa.service"]
+
+
+def test_a_unit_that_cannot_be_enabled_is_enabled_once_at_most(vps: Machine, engine) -> None:  # type: ignore[no-untyped-def]
+    path = "/etc/systemd/system/gatehouse-test.service"
+    body = f"""
+        host.file({path!r}, "[Service]\\nExecStart=sleep infinity\\n")
+        host.flush()
+        host.service("gatehouse-test", restart_on=[{path!r}])
+        print("to do:", *(change.summary for change in host._pending))"""
+    try:
+        first, again = (engine(vps, body).stdout for _ in range(2))
+
+        assert "to do: gatehouse-test restarted" in first
+        assert "to do:\n" in again
+        assert "static" == vps.exec("systemctl is-enabled gatehouse-test").out.strip()
+    finally:
+        vps.check(f"systemctl stop gatehouse-test; rm -f {path} /var/lib/gatehouse/loaded/gatehouse-test.*")
+        vps.check("systemctl daemon-reload; etckeeper commit test")
+
+
 # ---------------------------------------------------------------------- files
 
 
