@@ -124,6 +124,7 @@ class Limits(BaseModel):
     memory_mb: int = number(512, 32, 1_000_000, "memory of the site's programs, in MB")
     cpu_percent: int = number(100, 5, 100_000, "time of one processor, in percent; 200 is two")
     tasks: int = number(128, 4, 100_000, "processes and threads")
+    requests: int = number(5, 1, 500, "for cgi: requests that are answered at once")
     files: int = number(1024, 64, 1_000_000, "files that one process may have open")
     tmp_mb: int | None = Field(
         default=None,

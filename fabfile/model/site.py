@@ -278,6 +278,13 @@ class Site(BaseModel):
         """Megabytes that its tmp/ holds: room for two uploads at least, unless its file says otherwise."""
         return self.limits.tmp_mb or max(256, 2 * self.body_limit // 2**20)
 
+    @property
+    def at_once(self) -> int | None:
+        """Requests that Apache may be at for it; None: its pool or its program sees to that by itself."""
+        if self.has("itk"):
+            return (self.php or Php()).children
+        return self.limits.requests if self.has("cgi") else None
+
     @field_validator("domain")
     @classmethod
     def _bare(cls, value: str) -> str:

@@ -74,7 +74,8 @@ def configure(c):
 
     Tracking arguments of URLs (utm_source and the like) stay: a page may repeat its own address, so two addresses
     are two pages. A picture for signed-in visitors alone belongs under the site's `bypass`. What differs from site to
-    site comes with each request, from HAProxy's maps (see haproxy.hosts).
+    site comes with each request, from HAProxy's maps (see haproxy.hosts); but not how many requests may be at Apache at
+    once that starts a process for each of them (CGI, ITK): the next ones wait for two seconds, then they are told 503.
     """
     host = Host.of(c)
     host.template(
@@ -83,6 +84,7 @@ def configure(c):
         normal=Cache(),
         patience=max([60, *(site.php.timeout + 10 for site in host.sites if site.php)]),
         plain=plain(host),
+        crowded=[site for site in host.sites if site.at_once],
         edges=_plainly(host) or ["127.0.0.1"],
         analytics="|".join(ANALYTICS),
         static=rf"(?i)^[^?]+\.({'|'.join(STATIC)})(\?|$)",

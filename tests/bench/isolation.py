@@ -1,16 +1,19 @@
 """Every runtime side by side: what a request costs, what a site costs while nobody comes, and a greedy one others.
 
-All of it on two hosts, one with Apache's event MPM and one with ITK's prefork.  Apache is asked directly, from the host
-itself (ab(1)): what stands before it is the same for all.
+All of it on two hosts, one with Apache's event MPM and one with ITK's prefork, and from the hosts themselves.  What a
+request costs is asked of Apache directly (ab(1)): what stands before it is the same for all.  Who is besieged, and who
+besieges, comes to Varnish (knocking.py), which knows how many a site may have at Apache at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ..lab.corner import as_user
@@ -179,7 +182,7 @@ def greedy(made: Yard, word: str) -> None:
         made.done("php", "runtime", "apache")
         files = {"_/greedy.php": GREEDY_PHP}
     else:
-        head = "#!/bin/sh\nx=${QUERY_STRING#x=}\nprintf 'Content-Type: text/plain\\n\\n'\n"
+        head = "#!/bin/sh\nx=${QUERY_STRING#x=}\nprintf 'Content-Type: text/plain\\nCache-Control: no-store\\n\\n'\n"
         files = {"_/greedy.cgi": head + f"tmp={tmp}\n{GREEDY_SH}"} if word == "cgi" else {
             f"_app/apps/{hunger}.sh": f"exec > /dev/null 2>&1\nx={hunger} tmp={tmp}\n{GREEDY_SH}" for hunger in HUNGERS
         }  # fmt: skip
@@ -189,10 +192,10 @@ def greedy(made: Yard, word: str) -> None:
 
 @contextlib.contextmanager
 def besieged(made: Yard, word: str, hunger: str) -> Iterator[None]:
-    """Visitors who want that of the greedy site, again and again."""
+    """Visitors who want that of the greedy site, and come back."""
     domain = f"{word}.test"
     path = f"/{hunger}" if word == "server" else f"/greedy.{'cgi' if word == 'cgi' else 'php'}?x={hunger}"
-    line = f"ab -q -s 60 -n 100000 -c {VISITORS} -r -H 'Host: {domain}' 'http://127.0.0.1:8080{path}'"
+    line = f"python3 {KNOCKING} besiege {domain} '{path}' {VISITORS}"
     pid = made.host.check(f"{line} > /dev/null 2>&1 & echo $!").strip()
     time.sleep(4)
     try:
@@ -206,20 +209,31 @@ def besieged(made: Yard, word: str, hunger: str) -> Iterator[None]:
 VICTIM = "victim.test"
 """The site beside the greedy one; PHP runs it."""
 
+KNOCKING = "/root/knocking.py"
+TIMES, PATIENCE = 1000, 20
+
+
+def served(made: Yard) -> dict[str, Any]:
+    """What a visitor of that site waits."""
+    line = f"python3 {KNOCKING} ask {VICTIM} /plain.php {TIMES} {PATIENCE}"
+    said: dict[str, Any] = json.loads(made.host.check(line, timeout=300))
+    return said
+
 
 def sieges(made: Yard, words: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """What that site's visitors wait while another one takes all it can, against the same before."""
     found: dict[str, dict[str, Any]] = {}
+    made.host.put({KNOCKING: Path(__file__).with_name("knocking.py").read_bytes()})
     for word in words:
         greedy(made, word)
         found[word] = {}
         for hunger in HUNGERS:
-            before = asked(made.host, VICTIM, "/plain.php", "-n 300", "-c 1")
+            before = served(made)
             with besieged(made, word, hunger):
                 began = time.monotonic()
                 reached = made.fab("site.list").returncode == 0
                 login = time.monotonic() - began
-                during = asked(made.host, VICTIM, "/plain.php", "-n 300", "-c 1", "-s 60")
+                during = served(made)
             found[word][hunger] = {"before": before, "during": during, "reached": reached, "login": round(login, 2)}
             say(f"{word} takes {hunger}: {before} -> {during}, {reached}")
     return found

@@ -26,7 +26,8 @@ def tables(data: Mapping[str, Any], table: Table) -> str:
         table(["", *(f"{count} site{'s' * (count > 1)}" for count in counts)], grown),
         "![MB by the number of sites, for each runtime](performance/isolation.svg)\n",
         "Milliseconds within which 99 of 100 requests to a site of PHP are answered, before and while the site beside "
-        "it, of that runtime, takes all it can of one thing (twenty visitors who never go):\n",
+        "it, of that runtime, takes all it can of one thing (for twenty visitors, who come back a second after each "
+        "answer):\n",
         table(["", *hungers], greedy),
     ])  # fmt: skip
 

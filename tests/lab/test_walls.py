@@ -136,6 +136,38 @@ def test_an_itk_process_has_nothing_left_of_root_s(prefork: Yard) -> None:
     assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}" in seen
 
 
+CROWD = r"""
+visit() {
+    exec 3<> /dev/tcp/127.0.0.1/8081
+    printf 'PROXY TCP4 192.0.2.1 127.0.0.1 9 8081\r\nGET /PAGE?%s HTTP/1.0\r\nHost: DOMAIN\r\n\r\n' "$1" >&3
+    read -r _ status _ <&3; echo "$status"
+}
+for n in $(seq 16); do visit "$n" & done
+sleep 3; echo "$(pgrep -xc -u OWNER WHAT) processes"; wait"""
+SLEEPER = "#!/bin/sh\nprintf 'Content-Type: text/plain\nCache-Control: no-store\n\n'\nsleep 6\n"
+
+
+def crowded(made: Yard, word: str, page: str, text: str, what: str) -> list[str]:
+    """Sixteen who come at once: how many processes the site has then, and what they are told, sorted."""
+    user = owner(f"{word}.test")
+    path = f"/var/www/{word}.test/public_html/_/{page}"
+    assert 0 == as_user(made.host, user, f"cat > {path} && chmod 0755 {path}", text).rc
+    script = CROWD.replace("DOMAIN", f"{word}.test").replace("PAGE", page).replace("OWNER", user)
+    return sorted(made.host.check("bash -s", stdin=script.replace("WHAT", what)).splitlines())
+
+
+def test_a_site_has_so_many_cgi_programs_at_once(event: Yard) -> None:
+    told = crowded(event, "cgi", "sleeper.cgi", SLEEPER, "sleep")
+
+    assert [*["200"] * 5, "5 processes", *["503"] * 11] == told
+
+
+def test_a_site_has_so_many_processes_of_itk_at_once(prefork: Yard) -> None:
+    told = crowded(prefork, "itk", "sleeper.php", SLOW.replace("20", "6"), "apache2")
+
+    assert [*["200"] * 5, "5 processes", *["503"] * 11] == told
+
+
 # ---------------------------------------------------------------------- what each drops in, and no Apache hears of it
 
 LOADED = "systemctl show -p ExecMainPID apache2; grep -c AH00489 /var/log/apache2/error.log"
