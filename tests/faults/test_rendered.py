@@ -93,6 +93,7 @@ KEYS: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("limits", "cpu_percent"): number,
     ("limits", "tasks"): number,
     ("limits", "files"): number,
+    ("limits", "requests"): number,
     ("limits", "tmp_mb"): number,
     ("database",): st.booleans(),
     ("php", "version"): near("8.4").filter(lambda text: text == "8.4" or not re.fullmatch(r"\d\.\d+", text)),
