@@ -93,8 +93,9 @@ def pools(c):
         host.template(FPM + "/pool.d/www.conf", check=check, php=php)
     if host.narrowed:
         return
+    wanted.update(former.values())
     for pool in host.facts.children(f"{fpm}/pool.d", ".conf"):
-        if pool not in {*wanted, *former.values()}:
+        if pool not in wanted:
             host.rename(pool, pool + ".gone", check=check)
     # Only now, when no pool includes them any more: FPM does not start without a file that one includes.  They last as
     # long as the site's user: a site whose file vanished may come back, by its file or by `undo`.

@@ -29,9 +29,10 @@ class BadValue(ValueError):
 def one_line(value: Any) -> Any:
     """The value, when it fits in a line of configuration; raises BadValue when not.
 
-    What is no text is judged as it will be written. Numbers are left alone: they are most of what there is.
+    What is no text is judged as it will be written. Numbers and what can be printed, most of what there is, need no
+    closer look.
     """
-    if isinstance(value, int | Block):
+    if isinstance(value, int | Block) or (isinstance(value, str) and value.isprintable()):
         return value
     if _CONTROL.search(text := str(value)):
         raise BadValue(f"{text!r} holds a line break or a control character")

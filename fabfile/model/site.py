@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -253,7 +254,7 @@ class Site(BaseModel):
             return data | {"runtime": "static"}
         return data
 
-    @property
+    @cached_property
     def zones(self) -> tuple[Zone, ...]:
         """What runs where: the site's own runtime at `/`, then its mounts by path."""
         own = Zone("/", self.runtime, self.owner, self.command, self.listen, self.webapps)
