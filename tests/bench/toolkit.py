@@ -65,7 +65,7 @@ class Toolkit:
     """The runs, one case after another; every tool has a host of its own."""
 
     def __init__(self, ground: Ground, by_name: Mapping[str, Tool], hosts: Mapping[str, Machine]) -> None:
-        self.ground, self.tools, self.hosts = ground, {**by_name, FLOOR: floor()}, hosts
+        self.ground, self.tools, self.hosts = ground, {FLOOR: floor(), **by_name}, hosts
         self.place = Path()
         self.end = time.monotonic() + ENOUGH
         self.same: dict[str, int] = {}
