@@ -147,7 +147,7 @@ def test_every_sub_is_called_since_varnish_refuses_an_unused_one(host: MakeHost)
 
 
 def test_where_apache_starts_processes_a_site_has_so_many_requests_at_once(host: MakeHost) -> None:
-    """MaxClientsVHost of mpm-itk does not hold with today's Apache: it compares `name` with `name:port`."""
+    """MaxClientsVHost of mpm-itk counts nobody without ExtendedStatus, and CGI has no limit at all."""
     crowd = [
         site("a.test", runtime="itk", php={"children": 3}),
         site("b.test", runtime="cgi", limits={"requests": 7}, aliases=("c.test",)),
