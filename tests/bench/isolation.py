@@ -19,7 +19,7 @@ from typing import Any
 from ..lab.corner import as_user
 from ..lab.machine import Machine
 from ..lab.runtimes import KINDS, Kind, Yard, owner, yard
-from . import quiet
+from . import heard, quiet
 from .ground import Ground
 from .sums import median
 
@@ -76,10 +76,7 @@ def asked(host: Machine, domain: str, path: str, *options: str) -> dict[str, flo
 def drop_plain(made: Yard, domain: str, word: str) -> None:
     """The page that says `plain` is there, as its user's."""
     if word in PLAIN:
-        name, text = PLAIN[word]
-        path = f"/var/www/{domain}/public_html/{name}"
-        done = as_user(made.host, owner(domain), f"cat > {path} && chmod 0755 {path}", text)
-        assert done.rc == 0, done.err
+        made.drop(domain, *PLAIN[word])
 
 
 def at_rest(host: Machine, domain: str, word: str) -> None:
@@ -176,7 +173,7 @@ VISITORS = 20
 def greedy(made: Yard, word: str) -> None:
     """The greedy site's page is there; PHP may start programs, as a careless owner would let it."""
     domain = f"{word}.test"
-    place, tmp = f"/var/www/{domain}/public_html", f"/var/www/{domain}/tmp"
+    tmp = f"/var/www/{domain}/tmp"
     if word in ("fpm", "fcgid", "itk"):
         made.says(domain, KINDS[word].keys + "php: {functions: [shell_exec]}\n")
         made.done("php", "runtime", "apache")
@@ -187,7 +184,7 @@ def greedy(made: Yard, word: str) -> None:
             f"_app/apps/{hunger}.sh": f"exec > /dev/null 2>&1\nx={hunger} tmp={tmp}\n{GREEDY_SH}" for hunger in HUNGERS
         }  # fmt: skip
     for name, text in files.items():
-        as_user(made.host, owner(domain), f"cat > {place}/{name} && chmod 0755 {place}/{name}", text)
+        made.drop(domain, name, text)
 
 
 @contextlib.contextmanager
@@ -216,8 +213,10 @@ TIMES, PATIENCE = 1000, 20
 def served(made: Yard) -> dict[str, Any]:
     """What a visitor of that site waits."""
     line = f"python3 {KNOCKING} ask {VICTIM} /plain.php {TIMES} {PATIENCE}"
-    said: dict[str, Any] = json.loads(made.host.check(line, timeout=300))
-    return said
+    said = json.loads(made.host.check(line, timeout=300))
+    times = said["times"] or [PATIENCE * 1000]
+    p50, p99 = (heard.percentile(times, part) for part in (50, 99))
+    return {"asked": said["asked"], "failed": said["asked"] - len(said["times"]), "p50": p50, "p99": p99}
 
 
 def sieges(made: Yard, words: tuple[str, ...]) -> dict[str, dict[str, Any]]:

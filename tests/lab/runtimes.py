@@ -127,9 +127,13 @@ class Yard:
                 (place / name).write_text(text)
             self.done("site.deploy", domain, "--source", str(place))
         else:
-            path = f"/var/www/{domain}/public_html/_{kind.page}"
-            done = as_user(self.host, owner(domain), f"cat > {path} && chmod 0755 {path}", kind.drops)
-            assert done.rc == 0, done.err
+            self.drop(domain, f"_{kind.page}", kind.drops)
+
+    def drop(self, domain: str, name: str, text: str) -> None:
+        """A file in the release that serves, by the site's user; whoever starts files may start it."""
+        path = f"/var/www/{domain}/public_html/{name}"
+        done = as_user(self.host, owner(domain), f"cat > {path} && chmod 0755 {path}", text)
+        assert done.rc == 0, done.err
 
     def ask(self, domain: str, page: str) -> str:
         """Apache's whole answer."""

@@ -149,10 +149,9 @@ SLEEPER = "#!/bin/sh\nprintf 'Content-Type: text/plain\nCache-Control: no-store\
 
 def crowded(made: Yard, word: str, page: str, text: str, what: str) -> list[str]:
     """Sixteen who come at once: how many processes the site has then, and what they are told, sorted."""
-    user = owner(f"{word}.test")
-    path = f"/var/www/{word}.test/public_html/_/{page}"
-    assert 0 == as_user(made.host, user, f"cat > {path} && chmod 0755 {path}", text).rc
-    script = CROWD.replace("DOMAIN", f"{word}.test").replace("PAGE", page).replace("OWNER", user)
+    domain = f"{word}.test"
+    made.drop(domain, f"_/{page}", text)
+    script = CROWD.replace("DOMAIN", domain).replace("PAGE", page).replace("OWNER", owner(domain))
     return sorted(made.host.check("bash -s", stdin=script.replace("WHAT", what)).splitlines())
 
 

@@ -9,7 +9,7 @@ unit_files() {
     find /etc/systemd/system -type l \( -path '*.wants/*' -o -path '*.requires/*' \) -printf '%f\n' > linked
     sed 's/$/ enabled/' linked
     find /etc/systemd/system -maxdepth 1 -lname /dev/null -printf '%f masked\n'
-    set -- $(ls /var/lib/gatehouse/loaded | sed -n 's/\.restart$//; /\./p' | sort -u | grep -vxFf linked)
+    set -- $(ls /var/lib/gatehouse/loaded | sed -En 's/\.restart$//; /\.(service|timer|socket|automount)$/p' | sort -u | grep -vxFf linked)
     [ $# = 0 ] || systemctl list-unit-files --plain --no-legend --no-pager "$@"
 }
 
