@@ -121,18 +121,9 @@ def test_the_session_is_in_the_cache_host_and_the_picture_comes_from_the_static_
     assert "/static1 " in line, line
 
 
-def test_again_nothing_changes_and_six_cost_little_more_than_one(stack: Stack) -> None:
-    began = time.monotonic()
-    stack.inv("fleet.bootstrap", "--only", "app")
-    one = time.monotonic() - began
-
-    began = time.monotonic()
+def test_again_nothing_changes(stack: Stack) -> None:
     rows = json.loads(stack.inv("fleet.bootstrap", "--json").stdout)
-    six = time.monotonic() - began
-
     assert {row["host"]: row["changed"] for row in rows} == dict.fromkeys(stack.lab.hosts, 0)
-    print(f"one host: {one:.1f} s; all six: {six:.1f} s")
-    assert six < 5 * one + 10
 
 
 def test_one_that_cannot_be_reached_stops_those_that_need_it_alone(stack: Stack) -> None:

@@ -205,7 +205,7 @@ def test_a_static_host_that_hangs_holds_nobody_for_long(pair: Pair, stranger: St
         assert time.monotonic() - began < 20
         began = time.monotonic()
         assert get(stranger, pair, f"/static/style.css?{time.monotonic_ns()}")[0] == 200
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
     finally:
         pair.second.check(f"systemctl kill --signal CONT {name}")
     back(stranger, pair)

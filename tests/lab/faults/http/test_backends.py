@@ -121,7 +121,7 @@ def test_f83_apache_hangs(visit: Visitor, page: str, seen: Callable[[str], None]
         stale = visit(short)
         assert (stale.status, stale.cache) == (200, "STALE")
         assert is_own_page(visit(f"{page}&never=asked"))
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
     seen(f"Apache hangs: noticed after {after:.0f} s, then as dead; back after {back(visit, page):.1f} s")
 
 
@@ -132,7 +132,7 @@ def test_f83_apache_is_cut_off(visit: Visitor, page: str, seen: Callable[[str], 
         after, began = noticed(visit.host), time.monotonic()
         assert visit(short).cache == "STALE"
         assert is_own_page(visit(f"{page}&never=asked"))
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
     seen(f"the way to Apache cut: noticed after {after:.0f} s, then as dead; back after {back(visit, page):.1f} s")
 
 
