@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 STAGING = re.compile(r".*/\.gatehouse\.[A-Za-z0-9]{8}")
 """A place that `stage` in prelude.sh makes."""
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """One name under a managed root, as `find -printf` tells it.
 
     kind: 'f' file, 'd' directory, 'l' link; mode: permission bits; mtime: seconds, as text, to the nanosecond;
@@ -94,26 +94,22 @@ class Facts:
     def of(cls, stream: bytes) -> Facts:
         """Read the records of `look.sh`.  Unknown records are passed over."""
         facts = cls()
-        digests: dict[str, str] = {}
-        for record in stream.split(b"\0"):
-            text = record.decode("utf-8", "surrogateescape")
-            if text[64:67] == "  /" and "\n" not in text[:64]:
-                digests[text[66:]] = text[:64]
+        digests: dict[str, str] = {}  # they come before the files
+        for record in stream.decode("utf-8", "surrogateescape").split("\0"):
+            if record.startswith("file\t"):
+                path, entry = _file(record, digests)
+                facts.files[path] = entry
+            elif record[64:67] == "  /" and "\n" not in record[:64]:
+                digests[record[66:]] = record[:64]
             else:
-                facts.read(text)
-        for path, digest in digests.items():
-            if path in facts.files:
-                facts.files[path] = _with_digest(facts.files[path], digest)
+                facts.read(record)
         facts.set_aside()
         return facts
 
     def read(self, record: str) -> None:
         """Take in one record of the look, or of a script's report."""
         kind, _, rest = record.partition("\t")
-        if kind == "file":
-            path, entry = _file(rest)
-            self.files[path] = entry
-        elif kind in _FIELDS:
+        if kind in _FIELDS:
             _FIELDS[kind](self, rest)
         else:
             kind, _, rest = record.partition("\n")
@@ -124,9 +120,9 @@ class Facts:
         """Bring the snapshot up to date with a script's report; a file's digest is the one that was placed."""
         for record in records:
             if record.startswith("file\t"):
-                path, entry = _file(record[5:])
+                path, entry = _file(record, {})
                 known = self.files.get(path)
-                self.files[path] = _with_digest(entry, known.digest if known and entry.kind == "f" else "")
+                self.files[path] = entry._replace(digest=known.digest if known and entry.kind == "f" else "")
             elif record.startswith("loaded\t"):
                 self.read(record)
 
@@ -171,13 +167,9 @@ class Facts:
         )
 
 
-def _with_digest(entry: File, digest: str) -> File:
-    return File(entry.kind, entry.mode, entry.owner, entry.group, entry.size, entry.mtime, entry.target, digest)
-
-
-def _file(rest: str) -> tuple[str, File]:
-    kind, mode, owner, group, size, mtime, target, path = rest.split("\t", 7)
-    return path, File(kind, int(mode, 8), owner, group, int(size), mtime, target)
+def _file(record: str, digests: Mapping[str, str]) -> tuple[str, File]:
+    _, kind, mode, owner, group, size, mtime, target, path = record.split("\t", 8)
+    return path, File(kind, int(mode, 8), owner, group, int(size), mtime, target, digests.get(path, ""))
 
 
 def _os(facts: Facts, rest: str) -> None:

@@ -53,7 +53,8 @@ def tables(data: Mapping[str, Any], table: Table) -> str:
     return "\n".join([
         f"Requests a second over {data['at_once']} connections, and handshakes a second of four clients: the median of "
         "the rounds (least-most), and how many times as much as Apache with mod_php. The client runs on the same "
-        "cores as the server, so the fastest wait for their client. All speak HTTP/1.1 over TLS 1.3.\n",
+        "cores as the server, so the fastest wait for their client. All speak HTTP/1.1 over TLS 1.3 and "
+        "take gzip, as browsers do.\n",
         table(head, rows("rate", CASES)),
         "Milliseconds within which 99 of 100 are answered, at a rate that all can hold:\n",
         table(head, paced),

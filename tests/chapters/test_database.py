@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 from contextlib import nullcontext
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -391,7 +390,7 @@ def test_what_was_filled_in_is_left_alone_until_something_changes(monkeypatch: p
     assert 1 == runs(a_file("digest", mode=0o644, group="shop-example-com"))
     assert 1 == runs(a_file("by hand", mode=0o640, owner="shop-example-com"))
     assert 1 == runs(loaded={})
-    assert 1 == runs(made=replace(a_file(mode=0o600), mtime="2.0"))
+    assert 1 == runs(made=a_file(mode=0o600)._replace(mtime="2.0"))
 
 
 def test_an_app_host_waits_for_what_is_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,9 +22,9 @@ LOOK = b"\0".join(
         b"loaded\n/var/lib/gatehouse/loaded/haproxy.service:" + b"a" * 64,
         b"sshd\nport 22\nport 2222\naddressfamily any",
         b"rules4\n*filter\n:INPUT DROP [0:0]\n",
+        b"0" * 64 + b"  /etc/odd\nname\twith tab",
         b"file\tf\t644\troot\troot\t5\t1700000000.5000000000\t\t/etc/odd\nname\twith tab",
         b"file\tl\t777\troot\troot\t3\t1700000000.0000000000\t/dev/null\t/etc/link",
-        b"0" * 64 + b"  /etc/odd\nname\twith tab",
     ]
 )
 

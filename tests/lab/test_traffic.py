@@ -149,9 +149,11 @@ def test_a_wrong_password_is_counted_at_the_front(pair: Pair, stranger: Stranger
         since = pair.front.check("date +'%F %T'").strip()
         for password in ((), ("-u", "a:b"), ("-u", "a:c")):
             stranger.curl("-o", "/dev/null", *password, "https://example.com/closed/", to=pair.front)
-        pair.front.check(f"journalctl -q -u haproxy -o short --since '{since}' > /tmp/said")
+        read = pair.front.check("fail2ban-client get haproxy-http-auth journalmatch").splitlines()[-1]
+        pair.front.check(f"journalctl -q -o short --since '{since}' {read} > /tmp/said")
         found = pair.front.check("fail2ban-regex /tmp/said haproxy-http-auth")
         assert re.search(r"Failregex: 2 total", found), found
+        assert pair.front.check("grep -c '/closed/ HTTP' /tmp/said") == "2\n", "it reads what every visitor makes"
         assert "[apache-auth]" not in pair.second.check("cat /etc/fail2ban/jail.local")
         assert pair.front.ip in pair.second.check("fail2ban-client get sshd ignoreip")
     finally:

@@ -61,4 +61,4 @@ printf 'lists\t%s\0' "$(stat -c %Y /var/lib/gatehouse/updated 2> /dev/null)"
 printf 'reboot\t%s\0' "$([ ! -e /run/reboot-required ] || sort -u /run/reboot-required.pkgs | tr '\n' ' ')"
 printf 'container\t%s\0' "$(systemd-detect-virt --container 2> /dev/null)"
 wait
-cat files digests units access
+cat digests files units access

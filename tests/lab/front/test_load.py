@@ -50,6 +50,19 @@ def test_reloads_under_load_lose_no_request(ask: Visitor, host: Machine) -> None
     until(20, lambda: host.check("pgrep -c -x haproxy") == "2\n", "former workers stay")
 
 
+def test_a_visitor_who_comes_again_has_his_connection_to_varnish_still(ask: Visitor, host: Machine) -> None:
+    """Twenty clients, each with 12 requests a second over one connection for as long as HAProxy takes to forget how many
+    it needs; a second one each would be bad luck.
+    """
+    made = "varnishstat -1 -f MAIN.sess_conn | awk '{print $2}'"
+    with loosened(host):
+        until(20, lambda: host.check("pgrep -c -x haproxy") == "2\n", "the former worker stays")
+        before = int(host.check(made))
+        line = f"h2load --h1 -t 1 -n 3000 -c 20 --rps=12 --connect-to={host.ip}:443 https://example.com/front.php?again"
+        assert "3000 succeeded" in ask.stranger.check(line, timeout=120)
+        assert int(host.check(made)) - before <= 40
+
+
 @contextlib.contextmanager
 def loosened(host: Machine) -> Iterator[None]:
     """One client may do what it wants for a while: wrk knows no pace."""
