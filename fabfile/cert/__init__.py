@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 from ..engine import Host, Problem, query, task
-from ..model import Balancer, Site, chosen_site
+from ..model import Balancer, Fleet, Site, chosen_site
 from . import answers, prospects
 
 PROGRAM = "/usr/local/sbin/gatehouse-renew"
@@ -143,13 +143,17 @@ def contact(host: Host, site: Site | Balancer) -> str:
 
 def satisfied(host: Host, site: Site | Balancer) -> bool:
     """Is the site's request, as it is now, one that the program has satisfied?  Facts alone decide."""
-    stamp = f"directory={host.fleet.acme.directory}\nkey={site.tls.key}\nnames={' '.join(site.names)}\n"
     issued = host.facts.files.get(f"{REQUESTS}/{site}.issued")
     return (
         f"{SHELF}/{site}.pem" in host.facts.files
         and issued is not None
-        and issued.digest == hashlib.sha256(stamp.encode()).hexdigest()
+        and issued.digest == hashlib.sha256(stamp(host.fleet, site).encode()).hexdigest()
     )
+
+
+def stamp(fleet: Fleet, site: Site | Balancer) -> str:
+    """What the program leaves beside a request that it has satisfied."""
+    return f"directory={fleet.acme.directory}\nkey={site.tls.key}\nnames={' '.join(site.names)}\n"
 
 
 def _site(host: Host, domain: str) -> Site | Balancer:

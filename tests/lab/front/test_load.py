@@ -51,8 +51,8 @@ def test_reloads_under_load_lose_no_request(ask: Visitor, host: Machine) -> None
 
 
 def test_a_visitor_who_comes_again_has_his_connection_to_varnish_still(ask: Visitor, host: Machine) -> None:
-    """Twenty clients, each with 12 requests a second over one connection for as long as HAProxy takes to forget how many
-    it needs; a second one each would be bad luck.
+    """Twenty clients, each with 12 requests a second over one connection, for longer than HAProxy remembers how many it
+    needed; a second one each would be bad luck.
     """
     made = "varnishstat -1 -f MAIN.sess_conn | awk '{print $2}'"
     with loosened(host):
