@@ -44,7 +44,7 @@ def users(c):
                 f"the group {site.owner} of {site} has other members on {host.name}: {', '.join(sorted(members))}",
                 f"they could read the site; if that is a mistake: gpasswd --delete USER {site.owner}",
             )
-        host.user(site.owner, home=site.root, uid=_number(host, site))
+        host.user(site.owner, home=site.root, uid=_number(host, site), near=site.uid)
     host.user(APACHE, home="/var/www", groups=[site.owner for site in host.chosen])
     no_jobs_of_their_own(host)
 

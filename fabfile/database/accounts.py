@@ -77,7 +77,7 @@ def _make_one(host: Host, site: Site, known: Mapping[str, Mapping[str, str]]) ->
     """The site's own file, and one for each host that it comes from; a host that cannot be asked keeps what it has."""
     others = comers(host, site)
     if others and site.owner not in host.facts.users and "files" not in host.fleet.machine(host.name).roles:
-        host.user(site.owner)  # nobody's but root's: what is in a dump is made again as this user
+        host.user(site.owner, near=site.uid)  # nobody's but root's: what is in a dump is made again as this user
     most = 2 * site.php.children if site.php else 10
     values: dict[str, Any] = {"site": site, "database": site.owner, "rights": RIGHTS, "connections": most}
     host.template(ROSTER + "/{database}.sql", **values)

@@ -8,6 +8,7 @@ how a dry run lets later steps see what earlier ones would have done.  `script` 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -232,10 +233,21 @@ def for_packages(
 
 
 def for_user(
-    facts: Facts, name: str, home: str, shell: str, groups: Iterable[str] = (), uid: int | None = None
+    facts: Facts,
+    name: str,
+    home: str,
+    shell: str,
+    groups: Iterable[str] = (),
+    uid: int | None = None,
+    near: int | None = None,
 ) -> tuple[Change, ...]:
     """The user, when it is missing; its memberships, when one is."""
-    new: tuple[Change, ...] = () if name in facts.users else (AddUser(name, home, shell, uid),)
+    new: tuple[Change, ...] = ()
+    if name not in facts.users:
+        if uid is None and near is not None:
+            taken = {number for user in facts.users.values() for number in (user.uid, user.gid)}
+            uid = next(number for number in itertools.count(near) if number not in taken)
+        new = (AddUser(name, home, shell, uid),)
     return new + tuple(JoinGroup(name, group) for group in groups if name not in facts.groups.get(group, ()))
 
 

@@ -17,6 +17,8 @@ from typing import NamedTuple
 STAGING = re.compile(r".*/\.gatehouse\.[A-Za-z0-9]{8}")
 """A place that `stage` in prelude.sh makes."""
 
+NONE: Mapping[str, str] = {}
+
 
 class File(NamedTuple):
     """One name under a managed root, as `find -printf` tells it.
@@ -94,15 +96,21 @@ class Facts:
     def of(cls, stream: bytes) -> Facts:
         """Read the records of `look.sh`.  Unknown records are passed over."""
         facts = cls()
-        digests: dict[str, str] = {}  # they come before the files
+        digests: dict[str, str] = {}  # these three come before the files
+        owners: dict[str, str] = {}
+        groups: dict[str, str] = {}
         for record in stream.decode("utf-8", "surrogateescape").split("\0"):
             if record.startswith("file\t"):
-                path, entry = _file(record, digests)
+                path, entry = _file(record, digests, owners, groups)
                 facts.files[path] = entry
             elif record[64:67] == "  /" and "\n" not in record[:64]:
                 digests[record[66:]] = record[:64]
             else:
                 facts.read(record)
+                if record.startswith("users\n"):
+                    owners = _by_number(record)
+                elif record.startswith("groups\n"):
+                    groups = _by_number(record)
         facts.set_aside()
         return facts
 
@@ -120,7 +128,7 @@ class Facts:
         """Bring the snapshot up to date with a script's report; a file's digest is the one that was placed."""
         for record in records:
             if record.startswith("file\t"):
-                path, entry = _file(record, {})
+                path, entry = _file(record)
                 known = self.files.get(path)
                 self.files[path] = entry._replace(digest=known.digest if known and entry.kind == "f" else "")
             elif record.startswith("loaded\t"):
@@ -167,9 +175,18 @@ class Facts:
         )
 
 
-def _file(record: str, digests: Mapping[str, str]) -> tuple[str, File]:
+def _file(
+    record: str, digests: Mapping[str, str] = NONE, owners: Mapping[str, str] = NONE, groups: Mapping[str, str] = NONE
+) -> tuple[str, File]:
     _, kind, mode, owner, group, size, mtime, target, path = record.split("\t", 8)
-    return path, File(kind, int(mode, 8), owner, group, int(size), mtime, target, digests.get(path, ""))
+    owner, group, digest = owners.get(owner, owner), groups.get(group, group), digests.get(path, "")
+    return path, File(kind, int(mode, 8), owner, group, int(size), mtime, target, digest)
+
+
+def _by_number(block: str) -> dict[str, str]:
+    """The names in /etc/passwd or /etc/group; of those that share a number the first counts, as for getpwuid(3)."""
+    rows = (line.split(":") for line in reversed(block.splitlines()))
+    return {row[2]: row[0] for row in rows if len(row) > 3}
 
 
 def _os(facts: Facts, rest: str) -> None:

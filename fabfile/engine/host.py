@@ -117,9 +117,14 @@ class Host(Errand):
         shell: str = "/usr/sbin/nologin",
         groups: Iterable[str] = (),
         uid: int | None = None,
+        near: int | None = None,
     ) -> None:
-        """A system user with a group of its own, and a member of `groups`; a new one gets the number `uid`."""
-        self._wish(changes.for_user(self.facts, name, home, shell, groups, uid), f"user {name} exists")
+        """A system user with a group of its own, and a member of `groups`.
+
+        A new one gets the number `uid`; or the first from `near` on that is free; else one of the host's own for system
+        users, which are 900 (login.defs(5)).
+        """
+        self._wish(changes.for_user(self.facts, name, home, shell, groups, uid, near), f"user {name} exists")
 
     def directory(self, path: str, mode: int = 0o755, owner: str = "root", group: str = "root") -> None:
         """A directory with this mode and owner."""

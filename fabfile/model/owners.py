@@ -51,7 +51,7 @@ def owner_of(domain: str) -> str:
 
 
 def uid_of(owner: str) -> int:
-    """The number of the user `owner` where several hosts must have the same one (NFS knows users by number alone)."""
+    """The number of the user `owner`: several hosts must have the same one, since NFS knows users by number alone."""
     return UIDS[int.from_bytes(hashlib.sha256(owner.encode()).digest()[:8], "big") % len(UIDS)]
 
 

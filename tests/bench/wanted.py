@@ -163,13 +163,13 @@ class Noting(Host):
         super().packages(*names, held=held, answers=answers)
 
     def user(self, name: str, home: str = "/nonexistent", shell: str = "/usr/sbin/nologin", groups: Iterable[str] = (),
-             uid: int | None = None) -> None:  # fmt: skip
+             uid: int | None = None, near: int | None = None) -> None:  # fmt: skip
         """Note it; one that only joins a group is another's."""
         groups = tuple(groups)
         if home != "/nonexistent" or not groups:
-            self.wishes.users[name] = (home, shell, uid)
+            self.wishes.users[name] = (home, shell, uid or near)
         self.wishes.memberships.update(dict.fromkeys((name, group) for group in groups))
-        super().user(name, home, shell, groups, uid)
+        super().user(name, home, shell, groups, uid, near)
 
     def directory(self, path: str, mode: int = 0o755, owner: str = "root", group: str = "root") -> None:
         """Note it."""

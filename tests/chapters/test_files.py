@@ -41,7 +41,6 @@ def test_a_fleet_without_a_files_host_has_none_of_it(monkeypatch: pytest.MonkeyP
     host = Recorded(monkeypatch, SITE)
 
     assert [] == host.after(*files.STEPS)
-    assert [None] == [change.uid for change in host.after(site.users) if isinstance(change, AddUser)][:1]
     assert "shared" not in Fleet().roles("vps")
 
 

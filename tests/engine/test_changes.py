@@ -9,7 +9,7 @@ import pytest
 
 from fabfile.engine import changes
 from fabfile.engine.changes import Change, Install, Load, MakeDirectory, PutFile, PutLink, Remove, Rename, Seed
-from fabfile.engine.facts import Facts, File, Unit
+from fabfile.engine.facts import Facts, File, Unit, User
 
 A = hashlib.sha256(b"a").hexdigest()
 
@@ -198,3 +198,15 @@ def test_a_piece_of_shell_with_files_runs_once_for_each_state_of_them() -> None:
     changes.for_file(now, "/etc/x/a", b"new")[0].predict(now)
 
     assert 1 == len(changes.for_run(now, "load", "true", (), "load", ["/etc/x/a"]))
+
+
+def test_a_new_user_has_the_number_that_is_wished_or_the_next_that_nobody_has() -> None:
+    now = facts()
+    now.users["other"] = User("other", 200_001, 200_002, "/", "/bin/sh")
+    for name in ("a", "b", "c"):
+        for change in changes.for_user(now, name, "/", "/bin/sh", near=200_000):
+            change.predict(now)
+
+    assert [200_000, 200_003, 200_004] == [now.users[name].uid for name in "abc"]
+    assert () == changes.for_user(now, "a", "/", "/bin/sh", near=5)
+    assert (changes.AddUser("d", "/", "/bin/sh", 7),) == changes.for_user(now, "d", "/", "/bin/sh", uid=7, near=5)

@@ -23,8 +23,8 @@ LOOK = b"\0".join(
         b"sshd\nport 22\nport 2222\naddressfamily any",
         b"rules4\n*filter\n:INPUT DROP [0:0]\n",
         b"0" * 64 + b"  /etc/odd\nname\twith tab",
-        b"file\tf\t644\troot\troot\t5\t1700000000.5000000000\t\t/etc/odd\nname\twith tab",
-        b"file\tl\t777\troot\troot\t3\t1700000000.0000000000\t/dev/null\t/etc/link",
+        b"file\tf\t644\t998\t4\t5\t1700000000.5000000000\t\t/etc/odd\nname\twith tab",
+        b"file\tl\t777\t0\t12345\t3\t1700000000.0000000000\t/dev/null\t/etc/link",
     ]
 )
 
@@ -62,6 +62,13 @@ def test_a_name_with_a_line_break_and_a_tab_is_one_file() -> None:
     odd = facts.files["/etc/odd\nname\twith tab"]
     assert ("f", 0o644, "0" * 64) == (odd.kind, odd.mode, odd.digest)
     assert "/dev/null" == facts.files["/etc/link"].target
+
+
+def test_owners_come_as_numbers_and_have_their_names_or_else_stay_numbers() -> None:
+    facts = Facts.of(LOOK)
+
+    odd, link = facts.files["/etc/odd\nname\twith tab"], facts.files["/etc/link"]
+    assert ("site", "adm", "root", "12345") == (odd.owner, odd.group, link.owner, link.group)
 
 
 def test_a_report_keeps_the_digest_of_what_was_placed() -> None:

@@ -1,7 +1,8 @@
 # One look at the host: read-only, and everything that a step decides on.  Prints records that end with a NUL byte,
 # since file names may hold anything else.  $1 is sshd's SSH_CONNECTION: "client port server port".
 block() { printf '%s\n' "$1"; shift; "$@" 2> /dev/null || :; printf '\0'; }
-entry='%y\t%m\t%u\t%g\t%s\t%T@\t%l\t%p\0'
+# Owners are numbers, whose names are told once: find would look them up in /etc/passwd for each file anew.
+entry='%y\t%m\t%U\t%G\t%s\t%T@\t%l\t%p\0'
 
 # Which units are enabled: a link says so.  systemd itself searches all its directories for each unit, longer than all
 # else here takes; so it is asked for those alone that were loaded from here and have no link, as a `static` one.
