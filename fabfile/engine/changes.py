@@ -141,7 +141,8 @@ class Remove:
         return f"{self.path} removed"
 
     def predict(self, facts: Facts) -> None:
-        facts.files.pop(self.path, None)
+        if self.path in facts.files:
+            del facts.files[self.path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,8 @@ class Rename:
         return f"{self.path} -> {PurePosixPath(self.to).name}"
 
     def predict(self, facts: Facts) -> None:
-        facts.files[self.to] = facts.files.pop(self.path)
+        facts.files[self.to] = facts.files[self.path]
+        del facts.files[self.path]
 
 
 @dataclass(frozen=True, slots=True)

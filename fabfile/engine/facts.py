@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import sys
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -35,6 +37,29 @@ class File(NamedTuple):
     mtime: str
     target: str = ""
     digest: str = ""
+
+
+class Files(dict[str, File]):
+    """Names by their paths; what lies below a directory is found without a look at all of them."""
+
+    _order: list[str] | None = None
+
+    def __setitem__(self, path: str, entry: File) -> None:
+        if path not in self:
+            self._order = None
+        super().__setitem__(path, entry)
+
+    def __delitem__(self, path: str) -> None:
+        self._order = None
+        super().__delitem__(path)
+
+    def below(self, directory: str) -> list[str]:
+        """The paths below a directory, which ends in a slash, sorted."""
+        if self._order is None:
+            self._order = sorted(self)
+        # The last character that there is: after all that can follow the slash.
+        ends = (bisect_left(self._order, end) for end in (directory, directory + chr(sys.maxunicode)))
+        return self._order[slice(*ends)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +111,7 @@ class Facts:
     rules4: tuple[str, ...] = ()
     rules6: tuple[str, ...] = ()
     packages: dict[str, str] = field(default_factory=dict)
-    files: dict[str, File] = field(default_factory=dict)
+    files: Files = field(default_factory=Files)
     users: dict[str, User] = field(default_factory=dict)
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     units: dict[str, Unit] = field(default_factory=dict)
@@ -136,13 +161,10 @@ class Facts:
 
     def under(self, prefixes: Iterable[str]) -> list[str]:
         """The names of files and links at these paths; one that ends in a slash stands for all below it."""
-        exact = {prefix for prefix in prefixes if not prefix.endswith("/")}
-        trees = tuple(prefix for prefix in prefixes if prefix.endswith("/"))
-        return [
-            path
-            for path, entry in self.files.items()
-            if entry.kind in "fl" and (path in exact or path.startswith(trees))
-        ]
+        found: set[str] = set()
+        for prefix in prefixes:
+            found.update(self.files.below(prefix) if prefix.endswith("/") else {prefix} & self.files.keys())
+        return [path for path in found if self.files[path].kind in "fl"]
 
     def digest(self, prefixes: Iterable[str]) -> str:
         """What a service would take if it were loaded now: the same sum as `digest` in prelude.sh."""
@@ -167,12 +189,8 @@ class Facts:
 
     def children(self, directory: str, suffix: str = "") -> list[str]:
         """The paths directly in a directory, sorted."""
-        beneath, start = directory.rstrip("/") + "/", len(directory.rstrip("/")) + 1
-        return sorted(
-            path
-            for path in self.files
-            if path.startswith(beneath) and path.endswith(suffix) and "/" not in path[start:]
-        )
+        beneath = directory.rstrip("/") + "/"
+        return [path for path in self.files.below(beneath) if path.endswith(suffix) and "/" not in path[len(beneath) :]]
 
 
 def _file(

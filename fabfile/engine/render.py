@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import sys
+from collections.abc import MutableMapping
 from functools import cache
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -87,10 +88,17 @@ def _kept(directory: Path) -> jinja2.FileSystemBytecodeCache | None:
     return jinja2.FileSystemBytecodeCache(str(directory), f"template-{version}-%s.cache")
 
 
+class Environment(jinja2.Environment):
+    """Jinja2's, whose templates have their global names in one mapping: a chain of them is walked for each site."""
+
+    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
+        return {**self.globals, **(d or {})}
+
+
 @cache
 def environment(root: Path = TEMPLATES) -> jinja2.Environment:
     """The one Jinja2 environment of a tree of templates."""
-    env = jinja2.Environment(  # noqa: S701  (configuration files, not HTML)
+    env = Environment(  # configuration files, not HTML: nothing is escaped
         loader=jinja2.FileSystemLoader(root),
         undefined=jinja2.StrictUndefined,
         finalize=one_line,

@@ -12,7 +12,7 @@ import pytest
 from fabfile.cache import redis
 from fabfile.engine import Host
 from fabfile.engine.changes import Change, PutFile
-from fabfile.engine.facts import Facts, File
+from fabfile.engine.facts import Facts, File, Files
 from fabfile.engine.remote import Login
 from fabfile.model import Fleet, Site
 
@@ -47,7 +47,8 @@ class Recorded(Host):
         fleet = Fleet.model_validate({"operators": operators})
         super().__init__("vps", fleet, visit=None, dry=True)  # type: ignore[arg-type]
         self.sites = self.fronted = self.certified = sites
-        self._facts = Facts(system="debian", release=release, **{"hostname": "vps", "memory_mb": 4096, **known})
+        known = {"hostname": "vps", "memory_mb": 4096, **known, "files": Files(known.get("files", {}))}
+        self._facts = Facts(system="debian", release=release, **known)
         self.came = LOGIN
         self.ports: dict[str, int] = {}
         monkeypatch.setattr(Host, "of", classmethod(lambda cls, c: self))

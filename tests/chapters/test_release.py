@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fabfile import release
-from fabfile.engine.facts import Facts, File
+from fabfile.engine.facts import Facts, File, Files
 from fabfile.model import Refusal, Site
 
 from .recording import Recorded, a_file
@@ -24,7 +24,7 @@ def with_releases(*there: str, serves: str, unfinished: str = "", clock: int = 0
     files = {f"{SITE.root}/releases/{id_}": a_file(kind="d") for id_ in (*there, unfinished) if id_}
     files |= {f"{SITE.root}/releases/{id_}.from": a_file() for id_ in there}
     files[SITE.served] = File("l", 0o777, "root", "root", 0, "1", f"releases/{serves}")
-    return Facts(files=files, clock=clock)
+    return Facts(files=Files(files), clock=clock)
 
 
 # ---------------------------------------------------------------------- the source

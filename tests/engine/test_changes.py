@@ -9,14 +9,16 @@ import pytest
 
 from fabfile.engine import changes
 from fabfile.engine.changes import Change, Install, Load, MakeDirectory, PutFile, PutLink, Remove, Rename, Seed
-from fabfile.engine.facts import Facts, File, Unit, User
+from fabfile.engine.facts import Facts, File, Files, Unit, User
 
 A = hashlib.sha256(b"a").hexdigest()
 
 
 def facts(**files: File) -> Facts:
     known = {"/etc/x": File("d", 0o755, "root", "root", 0, "1.0")}
-    return Facts(files={**known, **{f"/etc/x/{name}": entry for name, entry in files.items()}}, packages={"sudo": "1"})
+    return Facts(
+        files=Files({**known, **{f"/etc/x/{name}": entry for name, entry in files.items()}}), packages={"sudo": "1"}
+    )
 
 
 def plain(mode: int = 0o644, owner: str = "root", digest: str = A) -> File:

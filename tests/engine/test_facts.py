@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.engine.facts import Facts, File, Unit, User
+from fabfile.engine.facts import Facts, File, Files, Unit, User
 from fabfile.engine.script import SHELL
 
 LOOK = b"\0".join(
@@ -72,7 +72,7 @@ def test_owners_come_as_numbers_and_have_their_names_or_else_stay_numbers() -> N
 
 
 def test_a_report_keeps_the_digest_of_what_was_placed() -> None:
-    facts = Facts(files={"/etc/a": File("f", 0o644, "root", "root", 1, "?", "", "d" * 64)})
+    facts = Facts(files=Files({"/etc/a": File("f", 0o644, "root", "root", 1, "?", "", "d" * 64)}))
 
     facts.take(["op\t1\tplace", "file\tf\t640\troot\tadm\t1\t1700000001.0\t\t/etc/a", "loaded\tx.service\tabc"])
 
@@ -91,7 +91,7 @@ def test_a_report_keeps_the_digest_of_what_was_placed() -> None:
 )
 def test_a_slash_at_the_end_means_all_below(prefixes: list[str], found: set[str]) -> None:
     names = {"/etc/x": "d", "/etc/x/a": "f", "/etc/x/sub": "d", "/etc/x/sub/b": "l", "/etc/xy": "f"}
-    facts = Facts(files={path: File(kind, 0o644, "root", "root", 0, "1.0") for path, kind in names.items()})
+    facts = Facts(files=Files({path: File(kind, 0o644, "root", "root", 0, "1.0") for path, kind in names.items()}))
 
     assert found == set(facts.under(prefixes))
 
@@ -136,7 +136,7 @@ def test_only_roots_own_staging_places_are_swept() -> None:
         "/var/www/a.com/public_html": "a-com",
         "/var/www/a.com/public_html/.gatehouse.abcdefgh": "root",
     }
-    facts = Facts(files={path: File("d", 0o700, owner, owner, 0, "1.0") for path, owner in owners.items()})
+    facts = Facts(files=Files({path: File("d", 0o700, owner, owner, 0, "1.0") for path, owner in owners.items()}))
     facts.files["/etc/.gatehouse.aLinkFil"] = File("l", 0o777, "root", "root", 0, "1.0", "/etc/ssh")
 
     facts.files["/etc/haproxy/.gatehouse.aB3dE6gH/haproxy.cfg"] = File("f", 0o644, "root", "root", 0, "1.0")
@@ -150,7 +150,7 @@ def test_only_roots_own_staging_places_are_swept() -> None:
 
 def test_children_are_what_lies_directly_there() -> None:
     names = ("/a/b", "/a/b.conf", "/a/b/c.conf", "/ab/d.conf", "/a", "/a/b\nc.conf")
-    facts = Facts(files=dict.fromkeys(names, File("f", 0, "", "", 0, "")))
+    facts = Facts(files=Files(dict.fromkeys(names, File("f", 0, "", "", 0, ""))))
 
     assert ["/a/b", "/a/b\nc.conf", "/a/b.conf"] == facts.children("/a")
     assert ["/a/b\nc.conf", "/a/b.conf"] == facts.children("/a/", ".conf")

@@ -25,13 +25,13 @@ from fabfile.engine.changes import (
     Run,
     Seed,
 )
-from fabfile.engine.facts import Facts, File
+from fabfile.engine.facts import Facts, File, Files
 
 EVIL = "x'; : > canary #\" $(: > canary) `: > canary`\n: > canary"
 
 
 def known(*directories: str) -> Facts:
-    return Facts(files={path: File("d", 0o755, "root", "root", 0, "1.0") for path in directories})
+    return Facts(files=Files({path: File("d", 0o755, "root", "root", 0, "1.0") for path in directories}))
 
 
 def put(path: str, content: bytes = b"x", check: str = "") -> PutFile:
