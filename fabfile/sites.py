@@ -115,10 +115,11 @@ for ending in crt key json issuer.crt; do rm -f -- "/etc/lego/certificates/$1.$e
 
 # Of the engine's look, in its words, what tells of sites alone: that one reads every file below /etc.
 LOOK = """
+printf 'users\\n%s\\0' "$(cat /etc/passwd)"
+printf 'groups\\n%s\\0' "$(cat /etc/group)"
 find /etc/apache2/vhost.d /etc/gatehouse/suspended /var/www -mindepth 1 -maxdepth 2 \\
     '(' -path '*/vhost.d/*' -o -path '*/suspended/*' -o -name public_html ')' \\
-    -printf 'file\\t%y\\t%m\\t%u\\t%g\\t%s\\t%T@\\t%l\\t%p\\0' -prune 2> /dev/null
-printf 'users\\n%s\\0' "$(cat /etc/passwd)"
+    -printf 'file\\t%y\\t%m\\t%U\\t%G\\t%s\\t%T@\\t%l\\t%p\\0' -prune 2> /dev/null
 """
 
 
@@ -490,7 +491,7 @@ class Row:
 def show(c, json=False):
     """On call: the sites of this host: state, release, user, what is looser than the default, names."""
     host = Host.of(c)
-    facts = Facts.of(host.ask(LOOK).encode())
+    facts = Facts.of(host.ask(LOOK).split("\0"))
     rows = [
         Row(
             one.domain,

@@ -173,7 +173,7 @@ class Errand(Known):
         self._done += [change.summary for change in pending]
         self._facts.stale = ()
         if script.looks_again(pending):
-            self._facts = self._checked(Facts.of(answer.raw))
+            self._facts = self._checked(Facts.of(answer.records))
         else:
             self._facts.take(answer.records)
 

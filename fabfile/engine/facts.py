@@ -118,26 +118,12 @@ class Facts:
     loaded: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, stream: bytes) -> Facts:
+    def of(cls, records: Iterable[str]) -> Facts:
         """Read the records of `look.sh`.  Unknown records are passed over."""
-        facts = cls()
-        digests: dict[str, str] = {}  # these three come before the files
-        owners: dict[str, str] = {}
-        groups: dict[str, str] = {}
-        for record in stream.decode("utf-8", "surrogateescape").split("\0"):
-            if record.startswith("file\t"):
-                path, entry = _file(record, digests, owners, groups)
-                facts.files[path] = entry
-            elif record[64:67] == "  /" and "\n" not in record[:64]:
-                digests[record[66:]] = record[:64]
-            else:
-                facts.read(record)
-                if record.startswith("users\n"):
-                    owners = _by_number(record)
-                elif record.startswith("groups\n"):
-                    groups = _by_number(record)
-        facts.set_aside()
-        return facts
+        look = Look()
+        for record in records:
+            look.hear(record)
+        return look.facts()
 
     def read(self, record: str) -> None:
         """Take in one record of the look, or of a script's report."""
@@ -193,12 +179,40 @@ class Facts:
         return [path for path in self.files.below(beneath) if path.endswith(suffix) and "/" not in path[len(beneath) :]]
 
 
-def _file(
-    record: str, digests: Mapping[str, str] = NONE, owners: Mapping[str, str] = NONE, groups: Mapping[str, str] = NONE
-) -> tuple[str, File]:
+class Look:
+    """The records of `look.sh` as they come: those of files are read while the host still makes digests."""
+
+    def __init__(self) -> None:
+        self._facts = Facts()
+        self._files: dict[str, File] = {}
+        self._owners: dict[str, str] = {}
+        self._groups: dict[str, str] = {}
+
+    def hear(self, record: str) -> None:
+        """The next one.  Users and groups come before files, files before digests."""
+        if record.startswith("file\t"):
+            path, entry = _file(record, self._owners, self._groups)
+            self._files[path] = entry
+        elif record[64:67] == "  /" and "\n" not in record[:64]:
+            if known := self._files.get(record[66:]):
+                self._files[record[66:]] = File(*known[:-1], record[:64])
+        else:
+            self._facts.read(record)
+            if record.startswith("users\n"):
+                self._owners = _by_number(record)
+            elif record.startswith("groups\n"):
+                self._groups = _by_number(record)
+
+    def facts(self) -> Facts:
+        """All of it, once it is all here."""
+        self._facts.files = Files(self._files)
+        self._facts.set_aside()
+        return self._facts
+
+
+def _file(record: str, owners: Mapping[str, str] = NONE, groups: Mapping[str, str] = NONE) -> tuple[str, File]:
     _, kind, mode, owner, group, size, mtime, target, path = record.split("\t", 8)
-    owner, group, digest = owners.get(owner, owner), groups.get(group, group), digests.get(path, "")
-    return path, File(kind, int(mode, 8), owner, group, int(size), mtime, target, digest)
+    return path, File(kind, int(mode, 8), owners.get(owner, owner), groups.get(group, group), int(size), mtime, target)
 
 
 def _by_number(block: str) -> dict[str, str]:

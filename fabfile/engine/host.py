@@ -312,7 +312,7 @@ class Host(Errand):
         """
         self._busy("asking")
         answer = self.visit.send(script.asked(script_text, args))
-        text = answer.raw.decode(errors="replace").rstrip("\0")
+        text = "\0".join(answer.records).encode(errors="surrogateescape").decode(errors="replace").rstrip("\0")
         if answer.code:
             raise StepFailed(f"a question to {self.name} failed with exit code {answer.code}", "", text)
         return text

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ..model import Balancer, Fleet, Site, chosen_site
 from . import mark, script
-from .facts import Facts
+from .facts import Facts, Look
 from .problems import Outdated, Problem, WrongSystem
 from .remote import Visit
 from .report import Report
@@ -76,7 +76,9 @@ class Known:
 
     def _look(self, change: bool) -> Facts:
         asked = time.time()
-        facts = Facts.of(self.visit.send(script.look(), change=change).raw)
+        look = Look()
+        self.visit.send(script.look(), change=change, tell=look.hear)
+        facts = look.facts()
         self.skew = skew(facts.clock, asked, time.time())
         self._checked(facts)
         if self.report is not None:

@@ -371,7 +371,6 @@ class Answer:
 
     code: int
     records: list[str] = field(default_factory=list)
-    raw: bytes = b""
 
 
 class Visit:
@@ -491,7 +490,7 @@ class Visit:
                 told = told or stopping
 
     def _answer(self, tell: Callable[[str], None]) -> Answer:
-        answer, raw, rest = Answer(1), bytearray(), b""
+        answer, rest = Answer(1), b""
         channel = self._channel
         assert channel is not None
         while block := channel.recv(1 << 16):
@@ -499,9 +498,8 @@ class Visit:
             *records, rest = (rest + block).split(b"\0")
             for record in records:
                 if record.startswith(b"done\t"):
-                    answer.code, answer.raw = int(record[5:]), bytes(raw)
+                    answer.code = int(record[5:])
                     return answer
-                raw += record + b"\0"
                 text = record.decode("utf-8", "surrogateescape")
                 if text.startswith("locked\t"):
                     name, who = self.connection.original_host, text.split("\t", 2)[2]

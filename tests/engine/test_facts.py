@@ -22,15 +22,16 @@ LOOK = b"\0".join(
         b"loaded\n/var/lib/gatehouse/loaded/haproxy.service:" + b"a" * 64,
         b"sshd\nport 22\nport 2222\naddressfamily any",
         b"rules4\n*filter\n:INPUT DROP [0:0]\n",
-        b"0" * 64 + b"  /etc/odd\nname\twith tab",
         b"file\tf\t644\t998\t4\t5\t1700000000.5000000000\t\t/etc/odd\nname\twith tab",
         b"file\tl\t777\t0\t12345\t3\t1700000000.0000000000\t/dev/null\t/etc/link",
+        b"0" * 64 + b"  /etc/odd\nname\twith tab",
     ]
 )
+RECORDS = LOOK.decode().split("\0")
 
 
 def test_each_record_is_read() -> None:
-    facts = Facts.of(LOOK)
+    facts = Facts.of(RECORDS)
 
     assert ("debian", "13", "trixie") == (facts.system, facts.release, facts.codename)
     assert {"sudo": "1.9", "held": "2.0"} == facts.packages
@@ -44,7 +45,7 @@ def test_each_record_is_read() -> None:
 
 
 def test_the_operator_and_the_port_that_sshd_really_has_are_known() -> None:
-    facts = Facts.of(LOOK)
+    facts = Facts.of(RECORDS)
 
     assert "192.0.2.7" == facts.client
     assert (22, 2222) == facts.ssh_ports
@@ -53,11 +54,11 @@ def test_the_operator_and_the_port_that_sshd_really_has_are_known() -> None:
 @pytest.mark.parametrize(("said", "known"), [("none", ""), ("", ""), ("docker", "docker"), ("lxc", "lxc")])
 def test_a_machine_of_its_own_is_no_container(said: str, known: str) -> None:
     """systemd-detect-virt says "none" there, in so many words; seen on the witness."""
-    assert known == Facts.of(f"container\t{said}".encode()).container
+    assert known == Facts.of([f"container\t{said}"]).container
 
 
 def test_a_name_with_a_line_break_and_a_tab_is_one_file() -> None:
-    facts = Facts.of(LOOK)
+    facts = Facts.of(RECORDS)
 
     odd = facts.files["/etc/odd\nname\twith tab"]
     assert ("f", 0o644, "0" * 64) == (odd.kind, odd.mode, odd.digest)
@@ -65,7 +66,7 @@ def test_a_name_with_a_line_break_and_a_tab_is_one_file() -> None:
 
 
 def test_owners_come_as_numbers_and_have_their_names_or_else_stay_numbers() -> None:
-    facts = Facts.of(LOOK)
+    facts = Facts.of(RECORDS)
 
     odd, link = facts.files["/etc/odd\nname\twith tab"], facts.files["/etc/link"]
     assert ("site", "adm", "root", "12345") == (odd.owner, odd.group, link.owner, link.group)
@@ -107,7 +108,7 @@ def test_host_and_laptop_agree_on_what_a_service_has_taken(tmp_path: Path) -> No
     found = subprocess.run(
         ["find", tmp_path, "-printf", r"file\t%y\t%m\t%u\t%g\t%s\t%T@\t%l\t%p\0"], capture_output=True, check=True
     ).stdout
-    facts = Facts.of(found)
+    facts = Facts.of(found.decode().split("\0"))
 
     words = f"box={tmp_path}; exec 3>&1; {_function('digest')} digest {tmp_path}/etc/ {single} {tmp_path}/missing"
     said = subprocess.run(["sh", "-euc", words], capture_output=True, check=True, text=True).stdout

@@ -22,6 +22,7 @@ unit_files() {
             -printf "file\t$entry" -o -printf "file\t$entry"
     fi
 } > files &
+tree=$!
 find /etc /usr/local -xdev -path /etc/.git -prune -o -path /etc/ssl/certs -prune -o -type f -size -2048k -print0 |
     xargs -0r sha256sum -z > digests &
 {
@@ -61,5 +62,7 @@ done
 printf 'lists\t%s\0' "$(stat -c %Y /var/lib/gatehouse/updated 2> /dev/null)"
 printf 'reboot\t%s\0' "$([ ! -e /run/reboot-required ] || sort -u /run/reboot-required.pkgs | tr '\n' ' ')"
 printf 'container\t%s\0' "$(systemd-detect-virt --container 2> /dev/null)"
+wait "$tree"
+cat files
 wait
-cat digests files units access
+cat units access digests
