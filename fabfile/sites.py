@@ -119,7 +119,7 @@ printf 'users\\n%s\\0' "$(cat /etc/passwd)"
 printf 'groups\\n%s\\0' "$(cat /etc/group)"
 find /etc/apache2/vhost.d /etc/gatehouse/suspended /var/www -mindepth 1 -maxdepth 2 \\
     '(' -path '*/vhost.d/*' -o -path '*/suspended/*' -o -name public_html ')' \\
-    -printf 'file\\t%y\\t%m\\t%U\\t%G\\t%s\\t%T@\\t%l\\t%p\\0' -prune 2> /dev/null
+    -printf 'file\\t%y\\t%m\\t%U\\t%G\\t%s\\t%T@\\t%l\\t%p\\0' -prune 2> /dev/null || :
 """
 
 
