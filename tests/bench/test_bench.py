@@ -264,5 +264,5 @@ def test_runtimes_stand_side_by_side() -> None:
     assert "| `fpm` | 1234 | 4.2 ms | 31 ms | 0 | 2.0 | 95 | 0 |" in text
     assert "| `ajp` | 800 | 9.0 ms | 900 ms | 1 | 100.0 | 93 | 0 |" in text
     assert "| `ajp` | 130, 130 | 1030, 1030 | not tried |" in text
-    assert "| `fpm` | 4, 8 (2.0 x) |" in text
+    assert "| `fpm` | 4 | 8 (2.0 x) |" in text
     assert text in paper.placed(paper.PAGES["isolation"].read_text(), "isolation", text)

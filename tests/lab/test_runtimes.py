@@ -84,6 +84,8 @@ def test_a_program_that_is_dropped_into_the_site_runs_as_its_user(shop: Shop, ru
     assert before == shop.host.check(SERVED)
     if runtime != "fpm":
         assert "php-fpm" not in shop.host.check(f"pgrep -u {OWNER} -a || :")
+    if runtime in ("fpm", "fcgid"):
+        assert {"5"} == set(shop.host.check(f"ps -o ni= -u {OWNER}").split())
     if runtime in ("cgi", "static"):
         drop(shop, "shown.php", WHO_PHP)
         assert "403" == shop.get("/shown.php")[:3]
