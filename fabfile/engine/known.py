@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..model import Balancer, Fleet, Site, chosen_site
-from . import mark, script
+from . import mark, render, script
 from .facts import Facts, Look
 from .problems import Outdated, Problem, WrongSystem
 from .remote import Visit
@@ -76,6 +77,7 @@ class Known:
 
     def _look(self, change: bool) -> Facts:
         asked = time.time()
+        threading.Thread(target=render.warm, daemon=True).start()
         look = Look()
         self.visit.send(script.look(), change=change, tell=look.hear)
         facts = look.facts()

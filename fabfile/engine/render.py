@@ -1,6 +1,8 @@
 """Templates to text: Jinja2 with undefined names refused, and one filter for each syntax that a value may enter.
 
 A value with a line break or a control character never enters a line of configuration, wherever it stands.
+
+Jinja2 is imported, and templates are read, while a host is awaited (`warm`).
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import MutableMapping
+from contextlib import suppress
 from functools import cache
 from importlib.util import cache_from_source
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 CACHE = Path(cache_from_source(__file__)).parent
@@ -76,7 +79,7 @@ def haproxy(value: object) -> str:
     return "'" + str(value).replace("'", "'\\''") + "'"
 
 
-def _kept(directory: Path) -> jinja2.FileSystemBytecodeCache | None:
+def _kept(directory: Path) -> jinja2.BytecodeCache | None:
     """Where compiled templates are kept, beside this module's own bytecode; None where Python keeps none either.
 
     Jinja2 knows one by its template and its text. What our filters make of it is compiled in as well, so that another
@@ -84,21 +87,18 @@ def _kept(directory: Path) -> jinja2.FileSystemBytecodeCache | None:
     """
     if sys.dont_write_bytecode or not os.access(directory, os.W_OK):
         return None
+    import jinja2
+
     version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
     return jinja2.FileSystemBytecodeCache(str(directory), f"template-{version}-%s.cache")
-
-
-class Environment(jinja2.Environment):
-    """Jinja2's, whose templates have their global names in one mapping: a chain of them is walked for each site."""
-
-    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
-        return {**self.globals, **(d or {})}
 
 
 @cache
 def environment(root: Path = TEMPLATES) -> jinja2.Environment:
     """The one Jinja2 environment of a tree of templates."""
-    env = Environment(  # configuration files, not HTML: nothing is escaped
+    import jinja2
+
+    env = jinja2.Environment(  # noqa: S701  (configuration files, not HTML: nothing is escaped)
         loader=jinja2.FileSystemLoader(root),
         undefined=jinja2.StrictUndefined,
         finalize=one_line,
@@ -109,7 +109,17 @@ def environment(root: Path = TEMPLATES) -> jinja2.Environment:
         bytecode_cache=_kept(CACHE),
     )
     env.filters.update(apache=apache, ini=ini, php=php, vcl=vcl, haproxy=haproxy)
+    # Else a chain of mappings, which would be walked for each site.
+    env.make_globals = lambda given: {**env.globals, **(given or {})}  # type: ignore[method-assign,assignment]
     return env
+
+
+def warm() -> None:
+    """Read all templates, so that none is read once the host has answered. What is wrong with one, its step tells."""
+    env = environment()
+    with suppress(Exception):
+        for name in env.list_templates(extensions=["j2"]):
+            env.get_template(name)
 
 
 def place(path: str, values: dict[str, Any]) -> str:
@@ -127,5 +137,7 @@ def render(path: str, values: dict[str, Any], root: Path = TEMPLATES) -> str:
     try:
         return environment(root).get_template(name).render(values)
     except Exception as error:
+        import jinja2
+
         line = f":{error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
         raise BadValue(f"templates/{name}{line}: {error}") from error
