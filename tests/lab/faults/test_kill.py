@@ -156,7 +156,7 @@ def kill_at(worn: Worn, stranger: Stranger, seen: Seen, step: int, first: int = 
 
 @pytest.mark.fault("F-01")
 def test_f01_killed_at_some_operations(worn: Worn, stranger: Stranger, seen: Seen) -> None:
-    kill_at(worn, stranger, seen, step=24, first=6)
+    kill_at(worn, stranger, seen, step=48, first=6)
 
 
 @pytest.mark.demand
