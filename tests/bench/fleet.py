@@ -58,6 +58,7 @@ def _grown(ground: Ground, gatehouse: Tool) -> Iterator[tuple[Picture, Path]]:
     first = ground.host("first")
     ground.named(first)
     ground.settled("first", SITES, gatehouse)
+    ground.open_to_peers(first)
     manifest = ground.manifest("first", SITES)
     with ground.lab.picture(first) as picture:
         (again,) = ground.lab.copies(picture, ["again"])

@@ -15,11 +15,14 @@ from pathlib import Path
 from ..lab.lab import Lab
 from ..lab.machine import CHECKOUT, Machine
 from .running import run
-from .tools import HOME, Place, Tool
+from .tools import HOME, PYTHON, Place, Tool
 from .wanted import Manifest
 
 ZONE = "bench.test"
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends"
+
+LISTED = "/var/lib/apt/periodic/update-success-stamp"
+"""pyinfra's own note of when a host has asked for Debian's lists; without it, it asks, and calls that a change."""
 
 
 class Ground:
@@ -101,6 +104,11 @@ class Ground:
     def install(self, machine: Machine, packages: Sequence[str]) -> None:
         """What a tool needs on a host."""
         machine.check(f"{APT} install {' '.join(packages)}", timeout=600)
+
+    def open_to_peers(self, machine: Machine) -> None:
+        """What the peers want on a host that none of them has made."""
+        self.install(machine, PYTHON)
+        machine.check(f"touch {LISTED}")
 
     @contextlib.contextmanager
     def far(self, name: str, milliseconds: int) -> Iterator[tuple[Path, Path]]:

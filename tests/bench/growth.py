@@ -18,7 +18,7 @@ from . import quiet
 from .ground import Ground
 from .running import Run, going_on, run, stopped
 from .sums import interleaved
-from .tools import PYTHON, Place, floor, tools
+from .tools import Place, floor, tools
 
 SIZES = (1, 10, 100, 1000)
 ORDERED = 10
@@ -59,7 +59,7 @@ def measure(rounds: int) -> dict[str, Any]:
                 raise RuntimeError(f"{sites} sites could not be made:\n{done.said[-3000:]}")
             if sites == SIZES[0]:
                 ground.first(done.said)
-                ground.install(machine, PYTHON)
+                ground.open_to_peers(machine)
             place = Place(config, "gatehouse", ground.manifest("gatehouse", sites))
             memory[sites] = taken(machine)
             names = [name for name in by_name if sites <= LIMITS.get(name, SIZES[-1]) and name != "shell"]

@@ -41,9 +41,11 @@ class Run:
     said: str = ""
 
     def tell(self) -> None:
-        """A line for who waits."""
+        """A line for who waits; of what failed, its last words."""
         line = f"{self.case:26}  {self.tool:14}  {self.seconds:8.2f} s  exit {self.code}"
         print(line, file=sys.stderr, flush=True)
+        if self.code:
+            print(self.said[-40_000:], file=sys.stderr, flush=True)
 
     def as_data(self) -> dict[str, Any]:
         """What of it is kept."""
