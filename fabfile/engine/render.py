@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import sys
+import threading
 from contextlib import suppress
 from functools import cache
 from importlib.util import cache_from_source
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 CACHE = Path(cache_from_source(__file__)).parent
+_WARMED = threading.Lock()
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
@@ -115,7 +117,12 @@ def environment(root: Path = TEMPLATES) -> jinja2.Environment:
 
 
 def warm() -> None:
-    """Read all templates, so that none is read once the host has answered. What is wrong with one, its step tells."""
+    """Read all templates, so that none is read once the host has answered. What is wrong with one, its step tells.
+
+    Of several hosts that are awaited at once, the first has it done for all.
+    """
+    if not _WARMED.acquire(blocking=False):
+        return
     env = environment()
     with suppress(Exception):
         for name in env.list_templates(extensions=["j2"]):

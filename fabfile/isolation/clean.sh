@@ -16,10 +16,10 @@ for pool in /etc/php/*/fpm/pool.d/"$mark".conf; do
     rm -f -- "$pool"
     systemctl reload "php${php%%/*}-fpm.service"
 done
-# FPM removes the socket of a pool that is no more, once its workers have answered who they were answering.
-i=0
-while [ -e "/run/php/$mark.sock" ] && [ "$i" -lt 400 ]; do
+# FPM removes the sockets of pools that are no more, once its workers have answered who they were answering.
+for tried in $(seq 400); do
+    set -- /run/php/"$mark"-*.sock
+    [ -e "$1" ] || break
     sleep 0.1
-    i=$((i + 1))
 done
 rm -rf -- /run/"$mark"
