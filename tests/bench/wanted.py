@@ -239,7 +239,8 @@ def _made(host: Noting) -> None:
     paths = [path for path, file in host.facts.files.items()
              if file.kind == "f" and path.startswith(MADE) and path not in wishes.files]  # fmt: skip
     found = io.BytesIO()
-    host.stream('tar -C / -cf - --no-recursion -T /dev/null "$@"', *(path.lstrip("/") for path in paths), sink=found)
+    names = io.BytesIO("".join(f"{path.lstrip('/')}\n" for path in paths).encode())
+    host.stream("tar -C / -cf - --no-recursion --verbatim-files-from -T -", source=names, sink=found)
     found.seek(0)
     with tarfile.open(fileobj=found) as archive:
         for entry in archive:
