@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .engine import Facts, Host, task
 from .model import PHP as RUNS_PHP
@@ -65,8 +65,7 @@ read -r _ status _ <&3; [ "$status" = 421 ]' 2> /dev/null"""
 """It serves when it refuses a request without a name as it should."""
 
 
-@dataclass(frozen=True, slots=True)
-class VHost:
+class VHost(NamedTuple):
     """One bare domain of a site, and all the names that are answered with it."""
 
     name: str

@@ -9,7 +9,7 @@ import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import apache, cache, cert, database, edge, fail2ban, haproxy, php, selinux, sshd, static, system, varnish
 from .engine import Facts, Guarded, Host, console, flow, steps
@@ -72,8 +72,7 @@ echo
 RMDIR = 'rmdir --ignore-fail-on-non-empty -- "$@"'
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """What stood, or stands, at a path.  kind: `f`, `d` or `l`; blob: git's name of its content (a link's target)."""
 
     kind: str
@@ -93,8 +92,7 @@ class State:
         return same and (now.mode, now.owner, now.group) == (self.mode, self.owner, self.group)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """One path that a run changed: before it and after it; None where there was nothing."""
 
     path: str
@@ -123,8 +121,7 @@ class Plan:
         return self.contents[state.blob]
 
 
-@dataclass(frozen=True, slots=True)
-class Keeper:
+class Keeper(NamedTuple):
     """Whose files these are: what judges them where they will be, and the step in which their service takes them."""
 
     paths: tuple[str, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..engine import Host
 from ..model import Balancer, Problem, Refusal, Route
@@ -12,8 +12,7 @@ from ..model.balancer import slug
 from ..model.ways import HTTP, port_of
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A host behind a route, as Apache knows it.
 
     It is known by its address: a name that vanished from DNS would be an error of every request, and not a member that
@@ -44,8 +43,7 @@ class Member:
         return hashlib.sha256(self.host.encode()).hexdigest()[:8]
 
 
-@dataclass(frozen=True)
-class Pool:
+class Pool(NamedTuple):
     """The hosts behind one route."""
 
     path: str

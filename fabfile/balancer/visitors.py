@@ -9,13 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 PATIENCE = 20.0
 """Seconds that a visitor waits for an answer."""
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """One request: when it began (seconds since the first), how long it took, and the status; 0 and why it has none."""
 
     at: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ..model import Fleet, Machine, Site
@@ -23,8 +24,7 @@ NAME, NOTE = 7.9, 6.2
 """Width of a letter of a box's title, and of its note, about."""
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """A service: `kind` is its class in the style sheet, `port` where it listens."""
 
     x: float
@@ -57,8 +57,7 @@ class Box:
         return self.x + self.width / 2
 
 
-@dataclass(frozen=True)
-class Arrow:
+class Arrow(NamedTuple):
     """A flow, along right angles; `label` stands beside its point `at`."""
 
     points: tuple[tuple[float, float], ...]

@@ -8,8 +8,7 @@ for some seconds, and the request goes on to the next.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from ..engine import Host, Unit, task
@@ -61,8 +60,7 @@ FORWARDED = tuple(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Pool:
+class Pool(NamedTuple):
     """Servers that make some sites' pages.  `suffix` tells it from the pool of all."""
 
     suffix: str

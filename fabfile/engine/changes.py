@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from .facts import Facts, File, Unit, User
 
 MANAGED = ("/etc/", "/usr/local/", "/var/www/")
 
 
-@dataclass(frozen=True, slots=True)
-class Install:
+class Install(NamedTuple):
     """Debian packages that are not installed; `held`: no service is started, stopped or loaded again for it.
 
     `ahead`: what later steps of the run want, which comes along if it can.  `answers`: see Host.packages.
@@ -39,8 +38,7 @@ class Install:
         facts.packages.update(dict.fromkeys(self.names, "new"))
 
 
-@dataclass(frozen=True, slots=True)
-class AddUser:
+class AddUser(NamedTuple):
     """A system user with a group of its own; both have the number `uid`, or one that the host gives."""
 
     name: str
@@ -57,8 +55,7 @@ class AddUser:
         facts.groups.setdefault(self.name, ())
 
 
-@dataclass(frozen=True, slots=True)
-class JoinGroup:
+class JoinGroup(NamedTuple):
     """A user becomes a member of a group."""
 
     user: str
@@ -72,8 +69,7 @@ class JoinGroup:
         facts.groups[self.group] = (*facts.groups.get(self.group, ()), self.user)
 
 
-@dataclass(frozen=True, slots=True)
-class MakeDirectory:
+class MakeDirectory(NamedTuple):
     """A directory, or its mode and owner put right."""
 
     path: str
@@ -90,8 +86,7 @@ class MakeDirectory:
         facts.files[self.path] = File("d", self.mode, self.owner, self.group, 0, "?")
 
 
-@dataclass(frozen=True, slots=True)
-class PutFile:
+class PutFile(NamedTuple):
     """A file's content, mode and owner, placed by one rename once `check` has accepted it."""
 
     path: str
@@ -112,8 +107,7 @@ class PutFile:
         facts.files[self.path] = File("f", self.mode, self.owner, self.group, len(self.content), "?", "", digest)
 
 
-@dataclass(frozen=True, slots=True)
-class PutLink:
+class PutLink(NamedTuple):
     """A symbolic link, replaced by one rename."""
 
     path: str
@@ -129,8 +123,7 @@ class PutLink:
         facts.files[self.path] = File("l", 0o777, "root", "root", 0, "?", self.target)
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(NamedTuple):
     """A file or a link goes."""
 
     path: str
@@ -145,8 +138,7 @@ class Remove:
             del facts.files[self.path]
 
 
-@dataclass(frozen=True, slots=True)
-class Rename:
+class Rename(NamedTuple):
     """A file gets another name in its directory."""
 
     path: str
@@ -162,8 +154,7 @@ class Rename:
         del facts.files[self.path]
 
 
-@dataclass(frozen=True, slots=True)
-class Seed:
+class Seed(NamedTuple):
     """A directory that belongs to a site's user, filled as that user, once."""
 
     path: str
@@ -180,8 +171,7 @@ class Seed:
         facts.files[self.path] = File("d", self.mode, self.owner, self.group, 0, "?")
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """A piece of shell with its arguments: the way out where no verb fits."""
 
     label: str
@@ -200,8 +190,7 @@ class Run:
             facts.loaded[self.name] = facts.digest(self.on)
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """A unit is enabled, and started, reloaded or restarted; the former files return when it refuses."""
 
     unit: str

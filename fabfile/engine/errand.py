@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from dataclasses import replace
 
 from ..model import Fleet
 from . import access, changes, script
@@ -185,7 +184,7 @@ class Errand(Known):
             assert isinstance(install, changes.Install)
             if self.packages_ahead and (later := self.packages_ahead()).names:
                 answers = (*install.answers, *later.answers)
-                pending[first] = replace(install, held=True, answers=answers, ahead=later.names)
+                pending[first] = install._replace(held=True, answers=answers, ahead=later.names)
         return pending
 
     def _wish(self, needed: tuple[Change, ...], kept: str = "") -> None:

@@ -62,8 +62,7 @@ class Files(dict[str, File]):
         return self._order[slice(*ends)]
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(NamedTuple):
     """A line of /etc/passwd."""
 
     name: str
@@ -73,8 +72,7 @@ class User:
     shell: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """A systemd unit: its ActiveState (`active`, `failed`, ...) and its UnitFileState (`enabled`, `masked`, ...)."""
 
     active: str = "inactive"

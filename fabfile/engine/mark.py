@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 FORMAT = 1
 """Of what the engine remembers in /var/lib/gatehouse: raised when an older engine would misread it."""
@@ -19,8 +20,7 @@ ANYWAY = "GATEHOUSE_OLDER"
 """The environment variable with which an operator goes back on purpose."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """A git commit: its full name, and its time in seconds since 1970."""
 
     name: str

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 from weakref import WeakSet
 
 import paramiko
@@ -290,8 +290,7 @@ def identity(c: Connection) -> tuple[Any, ...]:
     return c.user, c.host, c.port, way
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(NamedTuple):
     """How an operator got in, and what this controller could agree to.
 
     user: the name on the host; method: SSH's word for the proof (`publickey`, ...); known: the types of host

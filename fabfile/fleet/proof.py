@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..firewall.rules import INNER, JUMPS, NOW
 from ..model import Fleet
@@ -47,8 +47,7 @@ class Probe:
     user: str = "root"
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """What a host says of itself.
 
     addresses: all that others might find it at; ssh: the ports that sshd has; door: where this machine's SSH finds it,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..engine import Host
 from ..model import Balancer, Fleet, Site
@@ -19,8 +19,7 @@ APACHE = "apache"
 """That of a balancer's Apache on the same host, for the balancer's site."""
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(NamedTuple):
     """One Varnish as HAProxy knows it; `stay` is what the cookie of its visitors says."""
 
     name: str
@@ -33,8 +32,7 @@ class Server:
         return hashlib.sha256(self.name.encode()).hexdigest()[:8]
 
 
-@dataclass(frozen=True)
-class Backend:
+class Backend(NamedTuple):
     """Servers among which a visitor of some sites is led to one."""
 
     name: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..engine import Host, Problem, console, query
 from ..engine.problems import Stopped
@@ -23,8 +23,7 @@ ARRIVAL = 20
 """Seconds that the health check of a server which was away may take."""
 
 
-@dataclass(frozen=True)
-class Tally:
+class Tally(NamedTuple):
     """What became of the requests that some servers got in a while."""
 
     answers: int = 0

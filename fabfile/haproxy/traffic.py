@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from csv import DictReader
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from invoke import Exit
 
@@ -72,8 +72,7 @@ MAINTENANCE, DRAINING = 1, 8
 """Bits of srv_admin_state: what was forced at the socket."""
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(NamedTuple):
     """A server as HAProxy tells of it; counts since HAProxy started or was reloaded last.
 
     `weight` is its share now, `full` that of the configuration. `refused` are connections that failed, `broken` answers

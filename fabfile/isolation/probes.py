@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..engine.render import php as quoted
 from ..model import PHP, UNITS, Site
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(NamedTuple):
     """One try.  `how` is read, list, plant, connect, port, sh or php; `target` what it is tried at."""
 
     kind: str
@@ -27,8 +26,7 @@ class Probe:
     php: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """The site that attacks and the one that is attacked; `mark` names this proof in both their trees."""
 
     attacker: Site

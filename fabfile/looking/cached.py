@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Records = Sequence[tuple[str, str]]
 """Tags of Varnish's log, and their values."""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """HIT, MISS, PASS or STALE; why; how long an answer is kept from now on, in seconds; what failed behind Varnish."""
 
     result: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 PHASES = ("request", "queue", "connect", "answer")
@@ -54,8 +54,7 @@ _CLIENT = re.compile(r"\[client \S+\] ")
 _PHP = re.compile(r"\[(?P<time>\d\d-\w{3}-\d{4} [\d:]{8}) (?P<zone>[\w/+:-]{1,40})\] (?P<text>.*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(NamedTuple):
     """A request as HAProxy saw it.  Times in seconds since 1970, `took` and the phases in milliseconds.
 
     A phase is -1 when the request never came so far.  `cache` is HIT, MISS, PASS or STALE, and empty without Varnish.
@@ -98,8 +97,7 @@ class Passed:
         return who if self.state[0] in "LP" else f"{who} {when}".strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """A request as Apache saw it."""
 
     id: str
@@ -109,8 +107,7 @@ class Served:
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """What Apache or PHP wrote into its error log; `id` is empty where the line names no request."""
 
     layer: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from ..engine import Host
@@ -13,8 +13,7 @@ from ..model.refusal import Wrong, quoted
 PORTS = {"https": 443, "http": 80}
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """A site, one of its names, and what is asked of it."""
 
     site: Site

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
 
@@ -58,8 +58,7 @@ _TRAPS = tuple(
 _MAYBE_TRAP = re.compile(r"[-+.0-9<=]|(?:[yntf]|on|off|yes|no|true|false|null)$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Trap:
+class Trap(NamedTuple):
     """A value that was written one way and would be read as another, `reading`; both are empty when there is none."""
 
     text: str

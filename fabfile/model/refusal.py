@@ -13,10 +13,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SHOWN = 25  # problems printed in full; a thousand lines would hide the first
 QUOTED_MAX = 80  # characters of a wrong value that are shown
@@ -34,8 +33,7 @@ class Wrong(ValueError):
         self.message, self.example, self.at = message, example, at
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong, where it is, and what would be right."""
 
     message: str

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -167,8 +166,7 @@ _EXAMPLE = {"/wiki": {"runtime": "scgi", "command": "exec ./wiki --socket $LISTE
 Mounts = Annotated[dict[str, Mount], BeforeValidator(_mounts)]
 
 
-@dataclass(frozen=True, slots=True)
-class Zone:
+class Zone(NamedTuple):
     """A path of a site and what runs there: the site's own runtime at `/`, and each of its mounts."""
 
     path: str

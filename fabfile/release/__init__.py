@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..engine import Facts, Host, Problem, StepFailed, console, query
 from ..engine.transfer import LEFT_OUT, rsync
@@ -95,8 +96,7 @@ def read(answer: str) -> list[Release]:
 # ---------------------------------------------------------------------- what the flows are made of
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A directory on this machine that becomes a release.
 
     With a directory `_` it is public_html itself: a directory for each name. Any other is an application, which lies

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 from itertools import product
+from typing import NamedTuple
 
 from ..engine import Host
 from ..model import Balancer, Problem, Refusal
@@ -42,8 +43,7 @@ class Way:
     filter: int
 
 
-@dataclass(frozen=True)
-class Excluded:
+class Excluded(NamedTuple):
     """Rules that are not asked on the route of that number, 0 for all.  `words`: what becomes of which rule."""
 
     number: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -346,11 +345,11 @@ def test_who_comes_directly_to_a_host_that_will_let_in_its_bastions_alone_is_tol
 
 def test_who_asked_the_bastion_for_another_name_is_told_which_one_it_will_take(host: Callable[..., Recorded]) -> None:
     there = in_fleet(host(client="10.0.0.10"), "db1")
-    there.came = replace(there.came, asked="db1.internal")
+    there.came = there.came._replace(asked="db1.internal")
 
     with pytest.raises(Guarded, match=r"edge1 was asked for db1\.internal, and shall lead to 10\.0\.0\.14 alone"):
         there.after(firewall.apply)
-    there.came = replace(there.came, asked="10.0.0.14")
+    there.came = there.came._replace(asked="10.0.0.14")
     there.after(firewall.apply)
 
 

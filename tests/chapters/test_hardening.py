@@ -7,6 +7,7 @@ import re
 import pytest
 
 from fabfile import hardening
+from fabfile.engine.changes import Run
 from tests.chapters.recording import Recorded, a_file, contents
 
 
@@ -19,7 +20,7 @@ def test_the_kernel_s_list_is_what_it_will_not_load(monkeypatch: pytest.MonkeyPa
 
 def test_only_open_tables_of_cron_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"/etc/crontab": a_file(), "/etc/cron.d/php": a_file(), "/etc/cron.d/x": a_file(mode=0o600)}
-    closed = [change for change in Recorded(monkeypatch, files=files).after(hardening.cron) if hasattr(change, "args")]
+    closed = [change for change in Recorded(monkeypatch, files=files).after(hardening.cron) if isinstance(change, Run)]
 
     assert [("/etc/cron.d/php", "/etc/crontab")] == [change.args for change in closed]
 

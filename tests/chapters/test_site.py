@@ -99,7 +99,7 @@ def test_root_wishes_nothing_below_a_directory_of_the_site_s(host: Recorded) -> 
     """Not the site's pages, not its mail, not its temporary files: a link there would lead root astray (F-20)."""
     changes = host.after(*site.STEPS, *php.STEPS, *apache.STEPS)
     own = {f"{one.root}/{part}" for one in host.sites for part in ("releases/19700101-000000", "shared", "mail", "tmp")}
-    paths = [PurePosixPath(change.path) for change in changes if hasattr(change, "path")]
+    paths = [PurePosixPath(path) for change in changes if (path := getattr(change, "path", ""))]
 
     assert own <= {str(path) for path in paths}
     assert [] == [path for path in paths if own & {str(parent) for parent in path.parents}]

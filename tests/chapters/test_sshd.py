@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,8 +70,7 @@ def test_this_very_controller_can_always_agree_with_what_is_rendered(
 
     ours = paramiko.Transport
     there = host(release=release)
-    there.came = replace(
-        LOGIN,
+    there.came = LOGIN._replace(
         kex=frozenset(ours._preferred_kex),
         ciphers=frozenset(ours._preferred_ciphers),
         macs=frozenset(ours._preferred_macs),
@@ -99,7 +97,7 @@ def test_keys_alone(host: Callable[..., Recorded]) -> None:
 
 def test_what_came_in_by_password_is_refused_with_the_command_that_mends_it(host: Callable[..., Recorded]) -> None:
     there = host()
-    there.came = replace(LOGIN, method="password")
+    there.came = LOGIN._replace(method="password")
 
     with pytest.raises(Guarded) as refused:
         there.after(sshd.configure)
@@ -110,7 +108,7 @@ def test_what_came_in_by_password_is_refused_with_the_command_that_mends_it(host
 
 def test_who_knows_the_host_by_ecdsa_alone_is_refused(host: Callable[..., Recorded]) -> None:
     there = host()
-    there.came = replace(LOGIN, known=frozenset({"ecdsa-sha2-nistp256"}))
+    there.came = LOGIN._replace(known=frozenset({"ecdsa-sha2-nistp256"}))
 
     with pytest.raises(Guarded, match="ecdsa"):
         there.after(sshd.configure)
@@ -142,14 +140,14 @@ def test_a_second_controller_takes_nothing_from_the_first(host: Callable[..., Re
     """The first one needed the curves; the second, which does not, leaves them."""
     offered = ",".join((*sshd.KEX["13"], *sshd.CURVES))
     there = host(files={sshd.DROPIN: a_file()}, sshd={"kexalgorithms": offered})
-    there.came = replace(LOGIN, kex=frozenset({"mlkem768x25519-sha256"}))
+    there.came = LOGIN._replace(kex=frozenset({"mlkem768x25519-sha256"}))
 
     assert offered == lines(there)["KexAlgorithms"]
 
 
 def test_debian_s_own_offer_is_not_taken_for_a_wish(host: Callable[..., Recorded]) -> None:
     there = host(sshd={"kexalgorithms": ",".join((*sshd.KEX["13"], *sshd.CURVES))})
-    there.came = replace(LOGIN, kex=frozenset({"mlkem768x25519-sha256"}))
+    there.came = LOGIN._replace(kex=frozenset({"mlkem768x25519-sha256"}))
 
     assert ",".join(sshd.KEX["13"]) == lines(there)["KexAlgorithms"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,7 +49,7 @@ def proof(found: Fleet | None = None, **changed: dict[str, Any]) -> Proof:
     found = found or fleet(SPLIT)
     looks = looked(found)
     for name, keys in changed.items():
-        looks[name] = replace(looks[name], **keys)
+        looks[name] = looks[name]._replace(**keys)
     made = Proof(found, looks)
     probes = [probe for name in looks for probe in made.probes(name)] + list(made.outside())
     made.seen = {probe: "open" if probe.port == PING else MEETS[made.wish(probe)][0] for probe in probes}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from fabfile.looking import lines, screen
 from fabfile.looking.joined import Request, join
 from fabfile.looking.lines import Fault, Passed, Served
@@ -16,7 +14,7 @@ OTHER = NUMBER.replace("3f2a", "aaaa")
 def front(number: str = NUMBER, at: float = 1763706343.5) -> Passed:
     seen = lines.passed(LINE)
     assert seen
-    return replace(seen, id=number, at=at)
+    return seen._replace(id=number, at=at)
 
 
 def back(number: str = NUMBER, status: int = 500) -> Served:
@@ -57,7 +55,7 @@ def test_behind_another_host_s_haproxy_apache_tells() -> None:
 
 def test_no_log_can_steer_a_terminal() -> None:
     nasty = "\x1b]0;pwned\x07\x1b[2J\r\u202e\u2028[bold]x[/] :skull: \udc80"
-    request = Request(replace(front(), target=f"/{nasty}", host="example.com"), [], [Fault("php", 1.0, f"a\n{nasty}")])
+    request = Request(front()._replace(target=f"/{nasty}", host="example.com"), [], [Fault("php", 1.0, f"a\n{nasty}")])
 
     first, second = screen.below(request)
     assert "    php     a" == first.plain
