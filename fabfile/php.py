@@ -21,8 +21,7 @@ POOL_SECRETS = "/etc/gatehouse/secrets/php"
 FORKS = 256
 """Processes that a site's user may have beside its workers: room for what programs start, none for what forks on."""
 
-READY = """for pool in {fpm}/pool.d/*.conf; do
-    socket=$(sed -n 's/^listen = //p' "$pool"); [ -z "$socket" ] || [ -S "$socket" ] || exit 1; done"""
+READY = """sed -n 's/^listen = //p' {fpm}/pool.d/*.conf | while read -r socket; do [ -S "$socket" ] || exit 1; done"""
 
 
 @task

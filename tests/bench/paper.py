@@ -57,6 +57,11 @@ def took(runs: Runs, tool: str, case: str) -> list[float]:
     return values(runs, tool, case, "seconds")
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 site`, `10 sites`."""
+    return f"{number} {noun}" + ("s" if number != 1 else "")
+
+
 def cell(runs: Runs, tool: str, case: str, base: str = "") -> str:
     """Median, spread, and how many times as long as `base`'s."""
     values = took(runs, tool, case)
@@ -134,7 +139,7 @@ def _growth(data: Mapping[str, Any]) -> str:
     reloads = ", ".join(f"{name} {sums.seconds(took)} s" for name, took in data["reloads"].items())
     return "\n".join([
         "Seconds by the number of sites: the median (least-most).\n",
-        table(["", *(f"{size} sites" for size in sizes)], rows),
+        table(["", *(counted(size, "site") for size in sizes)], rows),
         f"With {sizes[-1]} sites a reload takes: {reloads}. An idle site takes {a_site:.2f} MB "
         "of all daemons together.\n",
         "![Seconds for a run that changes nothing, by sites](performance/growth.svg)\n",
@@ -149,7 +154,7 @@ def _fleet(data: Mapping[str, Any]) -> str:
         cpu, memory = (max((run[key] for run in last), default=0) for key in ("cpu", "memory"))
         cells = (cell(runs, name, f"nothing, {size}", "gatehouse") for size in sizes)
         rows.append([name, data["versions"][name], *cells, sums.seconds(cpu), f"{memory:.0f}" if memory else ""])
-    head = ["seconds", "version", *(f"{size} hosts" for size in sizes), "CPU s", "MB at the peak"]
+    head = ["seconds", "version", *(counted(size, "host") for size in sizes), "CPU s", "MB at the peak"]
     odd = ", ".join(f"with {case} {cell(runs, 'gatehouse', case)}" for case in ("one gone", "one slow"))
     return "\n".join([
         "Seconds for a run that changes nothing: the median (least-most), and how many times as long as Gatehouse; the "

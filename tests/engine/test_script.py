@@ -188,6 +188,21 @@ def test_what_later_steps_want_comes_along_where_it_can_be_had(works: str, asked
     assert (0, asked) == (done.returncode, (tmp_path / "asked").read_text().splitlines())
 
 
+@pytest.mark.parametrize(
+    ("between", "reads"),
+    [("", 1), ("touch $box/etc/a.service", 2), ("mv $box/etc/a.service $box/etc/b.service", 2),
+     ("rm $box/etc/a.service", 2), ("touch -d tomorrow $home/units", 2)],
+)  # fmt: skip
+def test_systemd_reads_its_units_anew_where_one_changed(between: str, reads: int, tmp_path: Path) -> None:
+    """Or where the clock was set back, since that comparison is then worth nothing."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "a.service").touch()
+    words = 'systemctl() { echo "$*" >> $box/asked; }; find() { shift; command find "$box/etc" "$@"; }'
+
+    assert 0 == prelude(f"{words}; read_units; sleep 0.02; {between}\nread_units", tmp_path).returncode
+    assert ["daemon-reload"] * reads == (tmp_path / "asked").read_text().splitlines()
+
+
 def test_an_operation_is_not_begun_once_the_operator_said_stop(tmp_path: Path) -> None:
     done = prelude('op first; : > "$box/stop"; : > "$box/rest-of-first"; op second; : > "$box/second"', tmp_path)
 
