@@ -425,7 +425,7 @@ def _load_rules(host: Host, plan: Plan, pieces: list[Piece]) -> None:
 def _load_others(host: Host, paths: set[str]) -> None:
     """What is no service of its own, or has no step that only loads it."""
     if any(path.startswith("/etc/systemd/system/") for path in paths):
-        host.run("systemd reads its units", "systemctl daemon-reload")
+        host.run("systemd reads its units", "read_units")
     if any(path.startswith((cache.STORE, cache.UNIT)) for path in paths):
         cache.keep(host)
     if TMP in paths and TMP_UNIT in host.facts.files:

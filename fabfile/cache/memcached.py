@@ -12,7 +12,7 @@ DEBIAN_S = f"{UNITS}/memcached.service"
 
 LEAVE = """
 for unit do systemctl disable --now "${unit##*/}" || :; rm -f "$unit"; done
-systemctl daemon-reload
+read_units
 """
 
 

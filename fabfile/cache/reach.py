@@ -16,7 +16,7 @@ from .redis import ROSTER, UNIT
 LEAVE = """
 apt purge redis-server
 rm -f "$@"
-systemctl daemon-reload
+read_units
 """
 
 

@@ -129,8 +129,8 @@ class Report:
         planned = f"{counts['would change']} would change" if counts["would change"] else f"{counts['changed']} changed"
         failed = f"{counts['failed']} failed" + (", 1 stopped" if counts["stopped"] else "")
         console.print(
-            f"{escape(self.host)}  {self.run}  {_count(len(self.lines), 'step')}: {counts['kept']} kept, {planned}, "
-            f"{failed} ({_count(trips, 'round trip')}, {self.seconds:.1f} s)"
+            f"{escape(self.host)}  {self.run}  {counted(len(self.lines), 'step')}: {counts['kept']} kept, {planned}, "
+            f"{failed} ({counted(trips, 'round trip')}, {self.seconds:.1f} s)"
         )
 
 
@@ -166,5 +166,6 @@ def diff(path: str, former: bytes, new: bytes) -> str:
     )
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """`1 site`, `10 sites`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")

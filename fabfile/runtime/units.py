@@ -17,7 +17,7 @@ PLACE = slices.PLACE
 
 # OVER UNIT TREE: a site that nothing was deployed to has no program yet: its first deploy starts it.
 OVER = """
-systemctl daemon-reload
+read_units
 grep -q 'until the first deploy' "$2/$(readlink "$2/public_html").from" || gatehouse-turn over "$1" ||
     fail "$1 did not come up: journalctl -u '$1@*'"
 """
@@ -33,7 +33,7 @@ for unit do
     ls /etc/systemd/system/gatehouse-"$owner":*@.service ||
         rm -f -- "/etc/systemd/system/gatehouse-$(echo "$owner" | tr - :).slice"
 done
-systemctl daemon-reload
+read_units
 """
 
 

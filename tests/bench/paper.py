@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from fabfile.engine.report import counted
+
 from ..lab.machine import CHECKOUT
 from . import served, sums, walls
 from .sums import Runs, values
@@ -55,11 +57,6 @@ def tables(data: Mapping[str, Any]) -> str:
 def took(runs: Runs, tool: str, case: str) -> list[float]:
     """The seconds of a tool's runs of a case that succeeded."""
     return values(runs, tool, case, "seconds")
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 site`, `10 sites`."""
-    return f"{number} {noun}" + ("s" if number != 1 else "")
 
 
 def cell(runs: Runs, tool: str, case: str, base: str = "") -> str:
