@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.markup import escape
 
@@ -101,15 +101,14 @@ FOUND = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(NamedTuple):
     """A file of /etc in an entry: `new`, `removed`, `changed`, or `mode 0644 -> 0600` and the like."""
 
     path: str
     how: str
 
 
-@dataclass(slots=True)
+@dataclass
 class Entry:
     """One run, or one thing that somebody else did.
 

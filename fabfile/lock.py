@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json as json_
 import time
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from rich.markup import escape
 
-from .engine import Guarded, Host, StepFailed, console, query
+from .engine import Guarded, Host, StepFailed, as_data, console, query
 from .engine.asking import agreed
 
 # Who holds it is a matter of open files, not of what stands in one: the lock falls with the last process that has it.
@@ -85,8 +85,7 @@ free && echo "$how"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """Who holds the lock: the process on the host, what the operator typed, and for how long (seconds).
 
     at: the command that runs for it now, for `busy` seconds; empty when it waits for its operator.
@@ -105,7 +104,7 @@ def status(c, json=False):
     host = Host.of(c)
     holder = read(host.ask(STATUS))
     if json:
-        print(json_.dumps({"host": host.name, "held": bool(holder), "holder": asdict(holder) if holder else None}))
+        print(json_.dumps({"host": host.name, "held": bool(holder), "holder": as_data(holder) if holder else None}))
     elif holder is None:
         console.print(f"{host.name}  nobody holds the lock")
     else:
@@ -149,7 +148,7 @@ def break_(c, yes=False, wait=60, json=False):
         host.break_off(f"its lock was broken by {me}")
     seconds = round(time.monotonic() - began, 1)
     if json:
-        print(json_.dumps({"host": host.name, "ended": asdict(holder), "how": how, "seconds": seconds}))
+        print(json_.dumps({"host": host.name, "ended": as_data(holder), "how": how, "seconds": seconds}))
     elif how == "gone":
         console.print(f"{host.name}  that run had ended by itself; nothing was done")
     else:

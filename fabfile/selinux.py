@@ -11,14 +11,13 @@ import json as json_
 import re
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.markup import escape
 
-from .engine import Guarded, Host, query, task
+from .engine import Guarded, Host, as_data, query, task
 from .engine.report import console
 
 CONFIG = "/etc/selinux/config"
@@ -55,8 +54,7 @@ printf 'policy\\t%s\\n' "$(stat -c %Y /etc/selinux/default/policy/policy.* 2> /d
 MODES = {"": "off", "0": "permissive", "1": "enforcing"}
 
 
-@dataclass(frozen=True, slots=True)
-class Denial:
+class Denial(NamedTuple):
     """What one service may not do to one kind of thing.
 
     service: the SELinux domain without its _t; programs: the processes it was; target: the type of what they touched;
@@ -73,8 +71,7 @@ class Denial:
     example: str
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """mode: `off`, `permissive` or `enforcing`; booted, now, policy (its last change): seconds since 1970."""
 
     mode: str
@@ -128,7 +125,7 @@ def denials(c, json=False):
     host = _confined(c)
     state = _state(host)
     if json:
-        print(json_.dumps({"host": host.name, **asdict(state)}, indent=2))
+        print(json_.dumps({"host": host.name, **as_data(state)}, indent=2))
         return
     _need_active(host, state)
     since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(state.booted))

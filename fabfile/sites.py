@@ -7,8 +7,7 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import (
     apache,
@@ -28,7 +27,7 @@ from . import (
     static,
     varnish,
 )
-from .engine import Facts, Guarded, Host, StepFailed, console, flow, query, steps
+from .engine import Facts, Guarded, Host, StepFailed, as_data, console, flow, query, steps
 from .engine import Problem as Failure
 from .engine.asking import confirmed
 from .engine.pool import Crew
@@ -470,8 +469,7 @@ def leftovers(facts: Facts, sites: tuple[Site, ...]) -> tuple[Site, ...]:
 # ---------------------------------------------------------------------- what there is
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One site of a host.
 
     state: `served`, `suspended`, `new` (in sites/, not applied yet), `gone` (on the host, and in no file of sites/),
@@ -508,7 +506,7 @@ def show(c, json=False):
         for one in leftovers(facts, host.sites)
     ]
     if json:
-        print(json_.dumps([asdict(row) for row in rows], indent=2))
+        print(json_.dumps([as_data(row) for row in rows], indent=2))
         return
     widths = [max((len(getattr(row, name)) for row in rows), default=0) for name in ("domain", "user")]
     for row in rows:

@@ -100,7 +100,7 @@ class Piece(NamedTuple):
     after: State | None
 
 
-@dataclass(slots=True)
+@dataclass
 class Plan:
     """What an entry changed, and how things are now.
 

@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from invoke import Exit
 
-from ..engine import Guarded, Host, Problem, console, query
+from ..engine import Guarded, Host, Problem, as_data, console, query
 from .manager import Row, look
 from .pools import Member, Pool, front
 from .states import of_route
@@ -49,8 +49,7 @@ BACK = 30.0
 """Seconds in which it must serve again."""
 
 
-@dataclass(frozen=True)
-class Figures:
+class Figures(NamedTuple):
     """What an event cost.  `lost` requests got no answer or one with 5xx; `lost_twice` after one more try as well."""
 
     event: str
@@ -99,7 +98,7 @@ def drill(c, route, event="", rate=100, seconds=8, page="", json=False):
         found = [_event(host, pool, member, each, rate, seconds, page) for each in events]
     if json:
         print(json_.dumps({"route": pool.path, "member": member.host, "rate": rate,
-                           "events": [asdict(each) for each in found]}, indent=2))  # fmt: skip
+                           "events": [as_data(each) for each in found]}, indent=2))  # fmt: skip
     else:
         for each in found:
             _tell(host, member, each)

@@ -8,7 +8,7 @@ reads; `BalancerPersist` is not used: it forgets all as soon as a member is adde
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..engine import Host, Problem, StepFailed
 from .pools import Member, Pool, alone, front, pools
@@ -72,8 +72,7 @@ talk GET ''
 NAMES = {"Dis": "disabled", "Stop": "stopped", "Drn": "drained", "Err": "failed", "HcFl": "unwell", "Stby": "spare"}
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A member as Apache tells of it; counts since Apache was reloaded last."""
 
     route: str

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json as json_
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar
 
 from invoke import Exit
 from rich.markup import escape
 
-from ..engine import Host, console
+from ..engine import Host, as_data, console
 from ..model import Balancer, Refusal, Site, chosen_site
 
 INSTALLED = "command -v gatehouse-renew >/dev/null || { echo 'it has no certificates yet: bootstrap it'; exit 1; }\n"
@@ -182,7 +182,7 @@ def show(rows: Iterable[Row], json: bool = False) -> None:
     """One table, or JSON.  Ends with exit code 1 when a row is bad."""
     rows = list(rows)
     if json:
-        print(json_.dumps([asdict(row) for row in rows], indent=2))
+        print(json_.dumps([as_data(row) for row in rows], indent=2))
     elif not rows:
         console.print("no certificate is asked for here")
     else:

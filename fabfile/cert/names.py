@@ -26,7 +26,7 @@ for each in $(seq "$number"); do cat "$here/$each"; done
 """
 
 
-@dataclass(slots=True)
+@dataclass
 class Names:
     """What DNS says: addresses, CAA records and failures, by (type, name); and the host's own addresses."""
 

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from ..engine import Host
@@ -64,8 +64,7 @@ PROXIES = {
 """Headers by which those who stand in front of other people's hosts are known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(NamedTuple):
     """What came back for the challenge's path: whether it was ours, and if not, in words why."""
 
     ours: bool

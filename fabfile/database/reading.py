@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json as json_
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from invoke import Exit
 
-from ..engine import Host, Problem, StepFailed, console, query
+from ..engine import Host, Problem, StepFailed, as_data, console, query
 from ..model import Fleet, Site
 from .dumping import kept
 from .places import refuse_elsewhere
@@ -39,8 +39,7 @@ END
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Database:
+class Database(NamedTuple):
     """One database.
 
     site: the domain, empty when no site here has it; bytes: of tables and indexes, by InnoDB's own account;
@@ -58,8 +57,7 @@ class Database:
     dump: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(NamedTuple):
     """One account.
 
     source: `socket`, or an address, with the fleet's host of that address; by: `socket`, `password`, or what
@@ -89,7 +87,7 @@ def show(c, json=False):
     databases = list(read_databases(_asked(host, LIST), host.sites, dumps))
     wrong = [one for one in databases if one.state in ("missing", "closed")]
     if json:
-        print(json_.dumps({"host": host.name, "databases": [asdict(one) for one in databases]}, indent=2))
+        print(json_.dumps({"host": host.name, "databases": [as_data(one) for one in databases]}, indent=2))
     elif databases:
         from rich.table import Table
 
@@ -116,7 +114,7 @@ def users(c, json=False):
     refuse_elsewhere(host, "db.users")
     found = list(read_users(_asked(host, USERS), host.fleet))
     if json:
-        print(json_.dumps({"host": host.name, "users": [asdict(one) for one in found]}, indent=2))
+        print(json_.dumps({"host": host.name, "users": [as_data(one) for one in found]}, indent=2))
         return
     from rich.table import Table
 

@@ -4,7 +4,7 @@ from . import startup  # noqa: F401  (first: what follows makes the most of it)
 from .facts import Facts, Unit, User
 from .host import Host
 from .problems import Guarded, Problem, StepFailed
-from .report import console
+from .report import as_data, console
 from .tasks import chapter, flow, query, steps, task
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "StepFailed",
     "Unit",
     "User",
+    "as_data",
     "chapter",
     "console",
     "flow",

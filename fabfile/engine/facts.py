@@ -79,7 +79,7 @@ class Unit(NamedTuple):
     enabled: str = ""
 
 
-@dataclass(slots=True)
+@dataclass
 class Facts:
     """A snapshot of one host.  Chapters decide from it; only the engine brings it up to date."""
 

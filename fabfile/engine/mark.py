@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 FORMAT = 1
@@ -30,11 +30,10 @@ class Commit(NamedTuple):
         return f"{self.name[:9]} of {datetime.fromtimestamp(self.time, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """What a run was made with: each tree (`runbook`, `sites`) that is under git, and who typed it."""
 
-    trees: Mapping[str, Commit] = field(default_factory=dict)
+    trees: Mapping[str, Commit] = MappingProxyType({})
     by: str = ""
     version: int = FORMAT
 

@@ -7,9 +7,9 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -164,6 +164,17 @@ def diff(path: str, former: bytes, new: bytes) -> str:
         line if line.endswith("\n") else line + "\n"
         for line in difflib.unified_diff(before, after, path, path + " (new)")
     )
+
+
+def as_data(value: Any) -> Any:
+    """What JSON has for it: for a record an object with its fields, whatever is in them."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: as_data(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: as_data(each) for name, each in value._asdict().items()}
+    if isinstance(value, Mapping):
+        return {name: as_data(each) for name, each in value.items()}
+    return [as_data(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def counted(number: int, noun: str) -> str:

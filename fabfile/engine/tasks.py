@@ -46,6 +46,10 @@ class Step(fabric.Task):  # type: ignore[misc]
     vital = True
     help: dict[str, str]
 
+    def __deepcopy__(self, _memo: object) -> Step:
+        """Itself: Invoke copies all that a module has, and changes none of it."""
+        return self
+
     def get_arguments(self, *args: Any, **options: Any) -> list[Argument]:
         """Invoke's arguments of the body, as Options; Invoke takes their help away as it goes."""
         told: dict[str, str] = dict(self.help)

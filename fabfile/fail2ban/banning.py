@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import json as json_
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 from invoke import Exit
 
-from ..engine import Host, Problem, console, query
+from ..engine import Host, Problem, as_data, console, query
 from ..model import Refusal, duration
 from .addresses import Address, address_of, asked, never_ours, row_key
 
@@ -117,7 +117,7 @@ fi > /dev/null
 """
 
 
-@dataclass(slots=True)
+@dataclass
 class Lifted:
     """What kept an address out: jails, the log lines that made the bans, rules and counters; and what still does."""
 
@@ -177,7 +177,7 @@ def unban(c, address, json=False):
     dry = "dry" if host.dry else ""
     lifted = read_lifted(asked(host, UNBAN, str(found), dry, row_key(found), str(REASONS)), found)
     if json:
-        print(json_.dumps({"host": host.name, "address": str(found), **asdict(lifted)}, indent=2))
+        print(json_.dumps({"host": host.name, "address": str(found), **as_data(lifted)}, indent=2))
     else:
         _tell(host, found, lifted)
     if lifted.left:

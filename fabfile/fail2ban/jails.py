@@ -5,12 +5,12 @@ from __future__ import annotations
 import json as json_
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from invoke import Exit
 from rich.markup import escape
 
-from ..engine import Host, console, query
+from ..engine import Host, as_data, console, query
 from .addresses import asked
 
 # One fail2ban-client for all questions: each start of one costs more than all the answers.
@@ -39,7 +39,7 @@ KINDS = {
 }
 
 
-@dataclass(slots=True)
+@dataclass
 class Ban:
     """One address in one jail.  Times are the host's own, as fail2ban writes them.
 
@@ -52,7 +52,7 @@ class Ban:
     layer: str = ""
 
 
-@dataclass(slots=True)
+@dataclass
 class Jail:
     """What a jail has seen since fail2ban started, and whom it holds."""
 
@@ -63,7 +63,7 @@ class Jail:
     bans: list[Ban] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass
 class Limited:
     """A client (IPv4 address or IPv6 /64) that HAProxy turns away at this moment, and for what."""
 
@@ -73,7 +73,7 @@ class Limited:
     what: str
 
 
-@dataclass(slots=True)
+@dataclass
 class ShutOut:
     """All who are shut out.  `left` are rules of bans that no jail knows of."""
 
@@ -96,7 +96,7 @@ def status(c, json=False):
     host = Host.of(c)
     found = read(asked(host, STATUS))
     if json:
-        print(json_.dumps({"host": host.name, "well": not found.faults, **asdict(found)}, indent=2))
+        print(json_.dumps({"host": host.name, "well": not found.faults, **as_data(found)}, indent=2))
     else:
         _show(host, found)
     if found.faults:

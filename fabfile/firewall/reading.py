@@ -6,12 +6,12 @@ import json as json_
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from invoke import Exit
 from rich.markup import escape
 
-from ..engine import Host, console, query
+from ..engine import Host, as_data, console, query
 from ..model import Fleet
 from ..model.ways import SSH, WORLD, ways_to
 from .passing import moment
@@ -39,7 +39,7 @@ EVERYBODY = "everybody"
 ELSE = "everything else"
 
 
-@dataclass(slots=True)
+@dataclass
 class Row:
     """Who may come in, or is kept out.
 
@@ -55,7 +55,7 @@ class Row:
     name: str = ""
 
 
-@dataclass(slots=True)
+@dataclass
 class Rules:
     """All that filters on a host.  `faults` are what should not be so; `ssh` are the ports that sshd has."""
 
@@ -77,7 +77,7 @@ def show(c, json=False):
     rules = read(host.ask(QUESTION))
     meet(rules, host.fleet, host.name)
     if json:
-        print(json_.dumps({"host": host.name, "well": not rules.faults, **asdict(rules)}, indent=2))
+        print(json_.dumps({"host": host.name, "well": not rules.faults, **as_data(rules)}, indent=2))
     else:
         from rich.table import Table
 

@@ -10,12 +10,12 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from invoke import Context, Exit
 from rich.text import Text
 
-from ..engine import Host, Problem, console
+from ..engine import Host, Problem, as_data, console
 from ..engine.pool import FLEET, Crew, chosen_fleet
 from ..engine.stop import stoppable
 from ..looking.screen import harmless
@@ -28,8 +28,7 @@ HELP = {"only": ONLY, "fleet": FLEET, "json": "print the same as JSON"}
 PROGRAM = r"""sh -c "$1" < /dev/null 2>&1; printf '\0%s' $?"""
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(NamedTuple):
     """What the command printed on a host, and its exit code; None: there was none, and `why`."""
 
     host: str
@@ -56,7 +55,7 @@ def run(_c: Context, only: str = "", fleet: str = "", json: bool = False) -> Non
         answers = _asked(crew, text, json)
         stopped = crew.stopping
     if json:
-        print(json_.dumps([asdict(answer) for answer in answers], indent=2))
+        print(json_.dumps([as_data(answer) for answer in answers], indent=2))
     if stopped:
         raise Exit("stopped", code=130)
     if bad := [f"{answer.host} ({answer.outcome})" for answer in answers if answer.code != 0]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json as json_
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
 
 from invoke import Context, Exit
 from rich.text import Text
 
-from ..engine import Problem, console
+from ..engine import Problem, as_data, console
 from ..engine.pool import FLEET, chosen_fleet
 from ..model import Fleet
 from ..model.ways import WORLD, ways
@@ -49,7 +48,7 @@ def matrix(_c: Context, prove: bool = False, from_here: bool = False, fleet: str
     proof, failed = proved(found, from_here) if prove or from_here else (None, {})
     told = report(proof, failed) if proof else {"well": True}
     if json:
-        data = {"ways": [asdict(way) for way in ways(found)], **(told if proof else {})}
+        data = {"ways": [as_data(way) for way in ways(found)], **(told if proof else {})}
         print(json_.dumps(data, indent=2))
     else:
         for line in (*table(found, proof.differences() if proof else (), console.width), *legend(found)):
@@ -72,7 +71,7 @@ def report(proof: Proof, failed: dict[str, Problem]) -> dict[str, object]:
     return {
         "well": not (differences or unproved or listeners or rules or failed),
         "probes": len(proof.seen),
-        "differences": [asdict(one) for one in differences],
+        "differences": [as_data(one) for one in differences],
         "listeners": [
             dict(zip(("host", "address", "port", "program", "fault"), one, strict=True)) for one in listeners
         ],
@@ -182,7 +181,7 @@ def grouped(differences: Iterable[Difference]) -> list[list[Difference]]:
     """Those that differ by their port alone are told together: a host without a firewall shows at all of them."""
     groups: dict[Difference, list[Difference]] = {}
     for one in differences:
-        groups.setdefault(replace(one, port=0, what=""), []).append(one)
+        groups.setdefault(one._replace(port=0, what=""), []).append(one)
     return list(groups.values())
 
 

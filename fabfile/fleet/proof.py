@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Literal, NamedTuple
 
@@ -36,8 +35,7 @@ MEETS: Mapping[Wish, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Probe:
+class Probe(NamedTuple):
     """One try: from `source` to `port` of `target` at `address`, as `user`."""
 
     source: str
@@ -68,8 +66,7 @@ class Look(NamedTuple):
     strange: tuple[tuple[int, str], ...]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Difference:
+class Difference(NamedTuple):
     """A pair that is not as it should be: what must come back, what does, and what to type."""
 
     source: str

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from textwrap import shorten
 
-from ..engine.report import Line, Report, table
+from ..engine.report import Line, Report, as_data, table
 
 WIDTH = 140
 """Characters of an outcome in the table; all of it stands above, where the host told it."""
@@ -68,7 +68,7 @@ class Row:
 def show(rows: Sequence[Row], as_json: bool, dry: bool) -> None:
     """What ends a run over the fleet."""
     if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
+        print(json.dumps([as_data(row) for row in rows], indent=2))
         return
     cells: list[tuple[str, ...]] = [
         ("host", "roles", "would change" if dry else "changed", "kept", "seconds", "outcome")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json as json_
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from .. import apache, php
-from ..engine import Guarded, Host, console, query
+from ..engine import Guarded, Host, as_data, console, query
 from ..engine import Problem as Failure
 from ..model import UNITS, Problem, Refusal, Site
 from .probes import Pair
@@ -21,8 +21,7 @@ from .program import APACHE, CGI, CONTROLS, IN_PHP, MARK, OPEN_PHP, SHELL, START
 SHOWN = {"denied": "denied", "reached": "REACHED", "absent": "nothing there", "untried": "NOT TRIED"}
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(NamedTuple):
     """One try and what came of it.
 
     result: `denied`; `reached`, which is a hole; `absent`: who may do it found nothing there either; `untried`.
@@ -61,7 +60,7 @@ def prove_isolation(c, domain="", by="", json=False):
     host.visit.who = f"{host.visit.me}: site.prove-isolation"
     found = _tried(host, pairs)
     if json:
-        print(json_.dumps([asdict(one) for one in found], indent=2))
+        print(json_.dumps([as_data(one) for one in found], indent=2))
     elif found:
         _show(found)
     holes = [one for one in found if one.result in ("reached", "untried")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from .probes import Pair
 
@@ -12,8 +14,7 @@ if (ini_get('open_basedir') === '' || @file_get_contents('/etc/passwd')) echo 'n
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Trick:
+class Trick(NamedTuple):
     """One request: what lies in a directory of its own, what is asked for there, and by what the answer betrays it.
 
     @SOCKET@ is that of a program of the victim's.
@@ -23,8 +24,8 @@ class Trick:
     name: str
     asked: str
     betrays: str
-    files: dict[str, str] = field(default_factory=dict)
-    links: dict[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = MappingProxyType({})
+    links: Mapping[str, str] = MappingProxyType({})
     headers: tuple[str, ...] = ()
     php: bool = False
 

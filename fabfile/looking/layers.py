@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from .cached import Verdict, verdict
 from .screen import took
@@ -25,8 +25,7 @@ RULES = {
 }
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """One line of the answer; a `bad` one is why, or would be why."""
 
     name: str
@@ -34,8 +33,7 @@ class Layer:
     bad: bool = False
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """A walk, with what cannot be told from the host: the operator's own look at DNS, and the address he came to."""
 
     walk: Walk

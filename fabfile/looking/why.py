@@ -5,12 +5,11 @@ from __future__ import annotations
 import json as json_
 import socket
 import threading
-from dataclasses import asdict
 
 from invoke import Exit
 from rich.text import Text
 
-from ..engine import Host, console, query
+from ..engine import Host, as_data, console, query
 from ..model import Problem, Refusal
 from .joined import Request
 from .layers import Seen
@@ -53,7 +52,7 @@ def why(c, url, cookie="", json=False):
             "url": str(wanted),
             "status": walk.status,
             "well": not failed,
-            "layers": [asdict(layer) for layer in layers],
+            "layers": [as_data(layer) for layer in layers],
             "headers": walk.headers,
             "request": data(request) if request else None,
             "next": step,

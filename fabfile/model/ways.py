@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
 
 from .balancer import MEMBER, Route
 from .fleet import Fleet
@@ -24,8 +24,7 @@ MEMCACHED = range(20000, 30000)
 """Where the ports lie of the sites' memcached, one each."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Way:
+class Way(NamedTuple):
     """One opening: `source`, a host or WORLD, may open TCP connections to `port` of the host `target`.
 
     SSH stands for the ports that sshd really has.  `what` is the program that answers, in a word.

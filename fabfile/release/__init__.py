@@ -19,11 +19,10 @@ import time
 from calendar import timegm
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..engine import Facts, Host, Problem, StepFailed, console, query
+from ..engine import Facts, Host, Problem, StepFailed, as_data, console, query
 from ..engine.transfer import LEFT_OUT, rsync
 from ..haproxy.backends import balanced
 from ..model import Problem as Wrong
@@ -50,8 +49,7 @@ def shell(name: str) -> str:
     return "".join((HERE / f"{each}.sh").read_text() for each in (*WORDS.get(name, ("words",)), name))
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """One of a site's releases, as `site.releases` tells of it: its ID is when it came, in UTC."""
 
     id: str
@@ -70,7 +68,7 @@ def releases(c, site, json=False):
     files_here(host, one, f"site.releases {one}")
     found = read(host.ask(shell("list"), one.root))
     if json:
-        print(json_.dumps([asdict(each) for each in found], indent=2))
+        print(json_.dumps([as_data(each) for each in found], indent=2))
         return
     for each in found:
         console.print(f"{each.id}  {'serves' if each.serves else '      '}  {each.source}", markup=False)

@@ -6,15 +6,15 @@ import json as json_
 import textwrap
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from invoke import Exit
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from ..engine import Host, console, query
+from ..engine import Host, as_data, console, query
 from ..engine.known import skew
 from ..engine.mark import Mark, read
 from ..model.ways import listener, misplaced
@@ -88,8 +88,7 @@ say updated "$(($(date +%s) - $(stat -c %Y /var/lib/gatehouse/updated 2> /dev/nu
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """One line of the screen; `fault` is empty when all is well."""
 
     layer: str
@@ -208,8 +207,7 @@ JUDGES: dict[str, Callable[[str, str], Reading]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Screen:
+class Screen(NamedTuple):
     """A host's readings; and of a fleet's table: the least days of a certificate, the load, what it was made with."""
 
     readings: tuple[Reading, ...]
@@ -289,7 +287,7 @@ def status(c, json=False):
     screen = looked(host)
     faults = screen.faults
     if json:
-        told = [asdict(one) for one in screen.readings]
+        told = [as_data(one) for one in screen.readings]
         print(json_.dumps({"host": host.name, "well": not faults, "readings": told}, indent=2))
     else:
         for line in lines(screen.readings, console.width):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json as json_
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from invoke import Context, Exit
 from rich.text import Text
 
-from ..engine import Host, Problem, console, mark
+from ..engine import Host, Problem, as_data, console, mark
 from ..engine.known import RUNBOOK
 from ..engine.pool import chosen_fleet, everywhere
 from . import looked
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One host: whether it answers, its faults, the least days of a certificate, its load, what it was made with.
 
     `version` is the runbook's commit that last changed it; `yours` says whether that is the one checked out here.
@@ -54,7 +53,7 @@ def status(_c: Context, fleet: str = "", json: bool = False) -> None:
         for name, answer in everywhere(found, list(found.hosts), lambda host: row(host, ours), "looking")
     ]
     if json:
-        print(json_.dumps([asdict(one) for one in rows], indent=2))
+        print(json_.dumps([as_data(one) for one in rows], indent=2))
     else:
         _show(rows)
     if any(one.faults for one in rows):

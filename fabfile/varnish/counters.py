@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json as json_
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..engine import Host, Problem, StepFailed, console, query
+from ..engine import Host, Problem, StepFailed, as_data, console, query
 
 # Three answers in one, each a JSON document on lines of its own.
 QUESTION = """
@@ -14,8 +13,7 @@ varnishstat -j -t 5 && printf '\\0' && varnishadm -t 5 backend.list -j && printf
 """
 
 
-@dataclass(frozen=True)
-class Stats:
+class Stats(NamedTuple):
     """Counts since Varnish's child started, `seconds` ago; memory in MB; each backend healthy or sick."""
 
     host: str
@@ -43,7 +41,7 @@ def stats(c, json=False):
     host = Host.of(c)
     found = read_stats(host.name, _asked(host))
     if json:
-        print(json_.dumps(asdict(found), indent=2))
+        print(json_.dumps(as_data(found), indent=2))
         return
     lines = {
         "answered from the cache": f"{found.rate} requests in {found.seconds} s",

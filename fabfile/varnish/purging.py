@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json as json_
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from invoke import Exit
 
-from ..engine import Host, Problem, StepFailed, console, query
+from ..engine import Host, Problem, StepFailed, as_data, console, query
 from ..model import Problem as Wrong
 from ..model import Refusal, Site, chosen_site, nearest
 from ..model.names import unicode_form
@@ -54,8 +54,7 @@ echo "$(($(gone) - before))"
 NAMES_IN_A_BAN = 20
 
 
-@dataclass(frozen=True)
-class Purged:
+class Purged(NamedTuple):
     """What went from one host's cache: `what` is the address or the site, `removed` the number of kept answers."""
 
     host: str
@@ -92,8 +91,7 @@ def purge(c, url="", site="", json=False):
         show([purged(host, target)], json)
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """What shall go: a site as a whole, or the path, as it was typed and as a browser sends it, under one name."""
 
     site: Site
@@ -160,7 +158,7 @@ def bans(site: Site) -> Iterator[str]:
 def show(rows: Sequence[Purged], json: bool = False) -> None:
     """What became of it, a line a host, or as JSON.  Exit code 1 when a host did not answer."""
     if json:
-        print(json_.dumps([asdict(row) for row in rows], indent=2))
+        print(json_.dumps([as_data(row) for row in rows], indent=2))
     else:
         for row in rows:
             console.print(f"{row.host}  {row}", markup=False)

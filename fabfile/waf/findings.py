@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 # Within a message quotes that came with the request are escaped, so nobody can write such a mark into one.
 MARKS = re.compile(r'\[(id|msg|data|severity) "((?:[^"\\]|\\.)*)"\]')
@@ -17,8 +17,7 @@ SCORES = {*range(949000, 950000), *range(959000, 960000), *range(980000, 981000)
 """Rules that sum up what others have found."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """What one rule found."""
 
     id: int
@@ -31,7 +30,7 @@ class Rule:
         return self.id in SCORES
 
 
-@dataclass(slots=True)
+@dataclass
 class Finding:
     """One request in which rules found something."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 from itertools import product
 from typing import NamedTuple
@@ -28,8 +27,7 @@ TOLD = 4
 EVERYWHERE = "every route"
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """A route as mod_security sees it.  `pattern` is what its paths look like, decoded and without `..`.
 
     `filter` is the number of the characters that its paths may hold; ANY: whatever they like.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json as json_
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from rich.markup import escape
 
-from ..engine import Host, console, query
+from ..engine import Host, as_data, console, query
 from ..model import duration
 from .detecting import until
 from .findings import Finding, findings
@@ -60,7 +60,7 @@ END
 """
 
 
-@dataclass(slots=True)
+@dataclass
 class Summary:
     """How often which rule, client and path was in a request that the rules found something in."""
 
@@ -90,7 +90,7 @@ def report(c, since=SINCE, json=False):
     found = summary(findings(host.ask(READ, str(seconds), AUDIT)))
     watching = until(host)
     if json:
-        print(json_.dumps({"host": host.name, "since": since, "until": watching, **asdict(found)}, indent=2))
+        print(json_.dumps({"host": host.name, "since": since, "until": watching, **as_data(found)}, indent=2))
         return
     console.print(f"{host.name}  {found.requests} requests with findings in {since}, {found.refused} refused")
     _table(("times", "refused", "rule", "what it found"), found.rules)

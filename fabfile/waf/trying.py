@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import json as json_
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from invoke import Exit
 from rich.markup import escape
 
-from ..engine import Host, Problem, console, query
+from ..engine import Host, Problem, as_data, console, query
 from ..model import Refusal
 from .detecting import until
 from .findings import Finding, findings
@@ -32,8 +32,7 @@ number=$(printf '%s\\n' "$answer" | tr -d '\\r' | sed -n '/^$/q; s/^X-Gatehouse-
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(NamedTuple):
     """A request as it would go over the line."""
 
     method: str
@@ -67,7 +66,7 @@ def test(c, request, method="", data="", type_="application/x-www-form-urlencode
     found = next(findings("\n".join(lines[1:])), Finding())
     watching = until(host)
     if json:
-        values = {"host": host.name, "status": status, "passes": status < 400, "until": watching, **asdict(found)}
+        values = {"host": host.name, "status": status, "passes": status < 400, "until": watching, **as_data(found)}
         print(json_.dumps(values | {"status": status}, indent=2))
     else:
         _show(host, tried, status, found, watching)
