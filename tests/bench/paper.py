@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,9 @@ PAGE = CHECKOUT / "docs" / "performance.md"
 FRONT = CHECKOUT / "README.md"
 PAGES = {"isolation": CHECKOUT / "docs" / "isolation.md"}
 DATA = CHECKOUT / "docs" / "performance"
+STOPPED = -signal.SIGKILL
+"""How a run ends that was stopped at its limit."""
+
 PLOTTED = ("fleet", "growth", "isolation", "stack", "toolkit")
 
 
@@ -61,15 +65,17 @@ def took(runs: Runs, tool: str, case: str) -> list[float]:
 
 def cell(runs: Runs, tool: str, case: str, base: str = "") -> str:
     """Median, spread, and how many times as long as `base`'s."""
-    values = took(runs, tool, case)
+    values, over = took(runs, tool, case), ""
     if not values:
-        failed = [run for run in runs if (run["tool"], run["case"]) == (tool, case)]
-        return f"failed ({failed[0]['code']})" if failed else ""
-    shown = sums.seconds(sums.median(values))
+        ended = [run for run in runs if (run["tool"], run["case"]) == (tool, case)]
+        if not ended or ended[0]["code"] != STOPPED:
+            return f"failed ({ended[0]['code']})" if ended else ""
+        values, over = [run["seconds"] for run in ended], "over "
+    shown = over + sums.seconds(sums.median(values))
     if within := sums.spread(values):
         shown += f" ({within})"
     others = took(runs, base, case) if base and base != tool else []
-    return shown + (f", {sums.ratio(sums.median(values), sums.median(others))}" if others else "")
+    return shown + (f", {over}{sums.ratio(sums.median(values), sums.median(others))}" if others else "")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -155,7 +161,7 @@ def _fleet(data: Mapping[str, Any]) -> str:
     odd = ", ".join(f"with {case} {cell(runs, 'gatehouse', case)}" for case in ("one gone", "one slow"))
     return "\n".join([
         "Seconds for a run that changes nothing: the median (least-most), and how many times as long as Gatehouse; the "
-        f"controller's CPU and memory with {sizes[-1]} hosts. `failed (-9)` was stopped after 300 s.\n",
+        f"controller's CPU and memory with {sizes[-1]} hosts. What was stopped took `over` so long.\n",
         table(head, rows),
         f"Gatehouse over {sizes[-1]} hosts, {odd} s.\n",
         "![Seconds for a run that changes nothing, by hosts](performance/fleet.svg)\n",

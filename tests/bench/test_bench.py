@@ -150,6 +150,8 @@ def test_round_trips_are_counted_where_the_client_speaks_after_the_host() -> Non
     [
         (NOTHING["ansible"], "host : ok=12   changed={}    unreachable=0    failed=0    skipped=0", ("0", "1", "10")),
         (NOTHING["gatehouse"], "69 steps: 69 kept, {} changed, 0 failed (1 round trip, 0.9 s)", ("0", "1", "10")),
+        (NOTHING["ansible"], "a : changed={} unreachable=0 failed=0\nb : changed=0 unreachable=0 failed=0",
+         ("0", "1", "10")),
         (NOTHING["pyinfra"], "    Grand total       300     {}     -       300", ("-", "1", "10")),
     ],
 )
@@ -228,6 +230,14 @@ def test_a_failed_run_has_no_time() -> None:
 
     assert "3.00" == paper.cell(runs, "a", "first")
     assert "failed (2)" == paper.cell(runs[1:], "a", "first")
+
+
+def test_of_a_run_that_was_stopped_it_is_known_how_long_it_took_at_least() -> None:
+    ended = -signal.SIGKILL
+    runs = [{"tool": tool, "case": "first", "seconds": took, "code": code}
+            for tool, took, code in (("a", 3.0, 0), ("b", 60.0, ended))]  # fmt: skip
+
+    assert "over 60.0, over 20.0 x" == paper.cell(runs, "b", "first", "a")
 
 
 @pytest.mark.parametrize("path", sorted(PEERS.glob("requirements-*.txt")), ids=lambda path: path.stem)

@@ -31,6 +31,9 @@ ENOUGH = 10 * 60
 """Seconds after which nothing slow is done once more: each case was measured, or is then, once.  All of it, the peers'
 installation and the hosts' image included, shall take half an hour."""
 
+PATIENCE = 60
+"""How many times as long as Gatehouse a peer may take over the long line, before it is stopped."""
+
 
 def measure(rounds: int) -> dict[str, Any]:
     """All of it; `rounds` is how often who takes long does nothing.  Returns what paper.py and plots.py read."""
@@ -81,10 +84,12 @@ class Toolkit:
             if number == 0 or name in QUICK or time.monotonic() < self.end:
                 yield name
 
-    def one(self, name: str, case: str, place: Place, memory: bool = False, more: Sequence[str] = ()) -> Run:
+    def one(
+        self, name: str, case: str, place: Place, limit: float = 900, memory: bool = False, more: Sequence[str] = ()
+    ) -> Run:
         """One run of one tool.  What should have changed nothing and did is a failure."""
         tool = self.tools[name]
-        done = run(name, case, [*tool.line(place), *more], env=tool.env, memory=memory)
+        done = run(name, case, [*tool.line(place), *more], env=tool.env, limit=limit, memory=memory)
         if done.code == 0 and case in (NOTHING, FAR) and not tool.kept_all(done.said):
             done.code = 99
         self.runs.append(done)
@@ -146,9 +151,10 @@ class Toolkit:
         quiet.calm()
         often = {name: 3 * rounds if name in QUICK else rounds for name in self.tools}
         for name in self.rounds(often):
-            near = self.at(name)
+            ours = max((done.seconds for done in self.runs if (done.tool, done.case) == ("gatehouse", FAR)), default=15)
+            near, limit = self.at(name), 900 if name in QUICK else PATIENCE * ours
             with self.ground.far(near.host, MILLISECONDS) as (config, account):
-                self.one(name, FAR, Place(config, near.host, self.place), memory=True)
+                self.one(name, FAR, Place(config, near.host, self.place), limit, memory=True)
             lines = [json.loads(line) for line in account.read_text().splitlines()] if account.exists() else []
             self.turns[name] = {"connections": len(lines), "turns": sum(line["turns"] for line in lines),
                                 "bytes": sum(line["up"] + line["down"] for line in lines)}  # fmt: skip

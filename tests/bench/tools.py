@@ -145,7 +145,7 @@ def _mitogen() -> dict[str, str]:
 
 NOTHING = {
     "gatehouse": " kept, 0 changed, 0 failed ",
-    "ansible": r"changed=0 .*failed=0",
+    "ansible": r"(?s)\A(?!.*(changed|unreachable|failed)=[1-9]).* changed=0 ",
     "pyinfra": r"Grand total +\d+ +- +- +\d+",
 }
 """What a tool's last lines are when nothing had to be changed."""
