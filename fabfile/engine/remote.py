@@ -31,6 +31,7 @@ from fabric import Config, Connection
 
 from . import gateway  # noqa: F401  (Fabric asks there)
 from .facts import quoted
+from .hostkeys import known_keys
 from .problems import ChangedKey, Guarded, Locked, NoRoot, NotLed, Problem, StepFailed, Stopped, UnknownKey, Unreachable
 from .script import SHELL, Box
 
@@ -121,12 +122,15 @@ def _paths(value: str) -> list[str]:
     return words if several else [value]
 
 
+def _known(c: Connection) -> dict[str, paramiko.PKey]:
+    return known_keys((Path("/etc/ssh/ssh_known_hosts"), *known_hosts(c)), known_as(c))
+
+
 def secure(c: Connection) -> Connection:
     """Load the known hosts and refuse all others, on this connection and on every gateway before it."""
     client: paramiko.SSHClient = c.client
-    for path in (Path("/etc/ssh/ssh_known_hosts"), *known_hosts(c)):
-        if path.is_file():
-            client.load_system_host_keys(str(path))
+    for kind, key in _known(c).items():
+        client.get_host_keys().add(known_as(c), kind, key)
     client.set_missing_host_key_policy(_Refuse(c))
     if isinstance(c.gateway, Connection):
         secure(c.gateway)
@@ -309,12 +313,11 @@ class Login(NamedTuple):
 
 def login(c: Connection) -> Login:
     """The login of an open connection."""
-    transport, name = c.transport, known_as(c)
-    files = [path for path in (Path("/etc/ssh/ssh_known_hosts"), *known_hosts(c)) if path.is_file()]
+    transport = c.transport
     return Login(
         c.user,
         transport.auth_handler.auth_method,
-        frozenset(kind for path in files for kind in paramiko.HostKeys(str(path)).lookup(name) or ()),
+        frozenset(_known(c)),
         frozenset(transport.preferred_kex),
         frozenset(transport.preferred_ciphers),
         frozenset(transport.preferred_macs),

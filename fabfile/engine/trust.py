@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 
-import paramiko
 from fabric import Connection
 
+from .hostkeys import known_keys
 from .problems import ChangedKey, Guarded
 from .remote import fingerprint, known_hosts, offered_key
 
@@ -22,16 +22,14 @@ def enrol(c: Connection, expected: str = "") -> str:
     name, key = offered_key(c)
     shown, files = fingerprint(key), known_hosts(c)
     for path in files:
-        if path.is_file():
-            known = (paramiko.HostKeys(str(path)).lookup(name) or {}).get(key.get_name())
-            if known == key:
-                return f"{name} is known already: {key.get_name()} {shown}"
-            if known is not None:
-                raise ChangedKey(
-                    f"{name} shows another key than the known one: {shown} instead of {fingerprint(known)}",
-                    "find out why first; if the host was reinstalled: "
-                    f"ssh-keygen -f {shlex.quote(str(path))} -R '{name}'",
-                )
+        known = known_keys([path], name).get(key.get_name())
+        if known == key:
+            return f"{name} is known already: {key.get_name()} {shown}"
+        if known is not None:
+            raise ChangedKey(
+                f"{name} shows another key than the known one: {shown} instead of {fingerprint(known)}",
+                f"find out why first; if the host was reinstalled: ssh-keygen -f {shlex.quote(str(path))} -R '{name}'",
+            )
     if expected:
         if expected.removeprefix("SHA256:") != shown.removeprefix("SHA256:"):
             raise Guarded(f"{name} shows {shown}, not {expected}", "compare again; nothing was enrolled")
