@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from .ground import Ground
 from .running import Run, going_on, run, stopped
 from .sums import interleaved
 from .tools import Place, Tool, tools
+from .wanted import Manifest
 
 SIZES = (1, 5, 20, 50)
 SITES = 10
@@ -26,6 +28,9 @@ LIMITS = {"mitogen": 20, "pyinfra": 20, "ansible": 5}
 ENOUGH = 16
 FLOOR = "ssh, the same look"
 LOOK = CHECKOUT / "fabfile" / "engine" / "shell" / "look.sh"
+FIRST = "the-first"
+"""A name that stands in no file for any other reason."""
+
 KEPT = r" web +0 +\d+ +[\d.]+ +well"
 """The line of a host that was kept as it was, in what `inv fleet.bootstrap` says at its end."""
 
@@ -60,11 +65,12 @@ def _grown(ground: Ground, gatehouse: Tool) -> Iterator[tuple[Picture, Path]]:
     A copy has its files' times in whole seconds, so its daemons take them again once.  The copy of that one is as it
     should be.
     """
-    first = ground.host("first")
+    first = ground.host(FIRST)
     ground.named(first)
-    ground.settled("first", SITES, gatehouse)
+    ground.settled(FIRST, SITES, gatehouse)
     ground.open_to_peers(first)
-    manifest = ground.manifest("first", SITES)
+    manifest = ground.manifest(FIRST, SITES)
+    _shared(manifest)
     with ground.lab.picture(first) as picture:
         (again,) = ground.lab.copies(picture, ["again"])
         ground.settled("again", SITES, gatehouse)
@@ -72,6 +78,13 @@ def _grown(ground: Ground, gatehouse: Tool) -> Iterator[tuple[Picture, Path]]:
             for machine in (first, again):
                 ground.lab.remove(machine)
             yield settled, manifest
+
+
+def _shared(place: Path) -> None:
+    """Leave out of a manifest what names its host: every host has its own."""
+    manifest = Manifest.read(place)
+    own = [row for row in manifest.files if FIRST.encode() in (place / "files" / row["source"]).read_bytes()]
+    replace(manifest, files=[row for row in manifest.files if row not in own]).write(place, {})
 
 
 class Fleet:
@@ -87,11 +100,15 @@ class Fleet:
         """So many hosts."""
         self.hosts += self.lab.copies(picture, [f"h{number}" for number in range(len(self.hosts) + 1, size + 1)])
         self.describe()
+        done = run("gatehouse", f"make {size}", self.bootstrap())  # what names its host, each gets then
+        done.tell()
+        if done.code:
+            raise RuntimeError(f"{size} hosts could not be made")
 
     def describe(self) -> None:
         """What a person and the tools read."""
         roles = {machine.name: {"roles": ["web"]} for machine in self.hosts}
-        self.lab.describe(self.place, sites=self.lab.directory / "of-first" / "sites", hosts=roles)
+        self.lab.describe(self.place, sites=self.lab.directory / f"of-{FIRST}" / "sites", hosts=roles)
 
     def nothing(self, size: int, rounds: int) -> None:
         """Nothing is to be changed on any of them."""
@@ -116,17 +133,20 @@ class Fleet:
         """One of them is at the end of a long line."""
         name = self.hosts[-1].name
         near = self.lab.directory / f"of-{name}"
-        self.lab.describe(near, sites=self.lab.directory / "of-first" / "sites")
+        self.lab.describe(near, sites=self.lab.directory / f"of-{FIRST}" / "sites")
         config = self.place / "ssh_config"
         with self.ground.far(name, SLOW) as (far, _):
             config.write_text(config.read_text().partition(f"Host {name}\n")[0] + far.read_text())
             self.gatehouse("one slow")
         self.describe()
 
+    def bootstrap(self) -> list[str]:
+        """What a person types for all of them."""
+        return [str(Path(sys.executable).parent / "inv"), "fleet.bootstrap", "--fleet", str(self.place / "fleet.yml")]
+
     def gatehouse(self, case: str, expected: int = 0) -> None:
         """`inv fleet.bootstrap` over all of them."""
-        tool = str(Path(sys.executable).parent / "inv")
-        self._one("gatehouse", case, [tool, "fleet.bootstrap", "--fleet", str(self.place / "fleet.yml")], 900, expected)
+        self._one("gatehouse", case, self.bootstrap(), 900, expected)
 
     def floor(self, case: str) -> None:
         """The same look, by as many ssh as there are hosts."""

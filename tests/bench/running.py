@@ -118,9 +118,10 @@ def stopped() -> Iterator[None]:
 
 
 def _end(pid: int) -> None:
-    """A program at its limit, with what it started in its session."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+    """A program at its limit, with all that descends from it: Ansible's workers have sessions of their own."""
+    for each in _family(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
 
 
 class _Memory:

@@ -203,6 +203,16 @@ def test_who_waits_no_longer_leaves_no_program_behind(monkeypatch: pytest.Monkey
         os.kill(waited_for[0], 0)
 
 
+def test_what_is_stopped_leaves_none_of_its_children_in_a_session_of_its_own(tmp_path: Path) -> None:
+    line = f"setsid sh -c 'echo $$ > {tmp_path}/child; exec sleep 60' & wait"
+
+    done = running.run("sleep", "long", ["bash", "-c", line], limit=1)
+
+    assert paper.STOPPED == done.code
+    child = Path("/proc") / (tmp_path / "child").read_text().strip() / "status"
+    assert not child.exists() or "State:\tZ" in child.read_text()  # init may still have it to bury
+
+
 def test_a_timeout_ends_it_with_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
     seen = []
 
