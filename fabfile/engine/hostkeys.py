@@ -16,7 +16,7 @@ def known_keys(paths: Iterable[Path], name: str) -> dict[str, paramiko.PKey]:
     """By their types, in the files' order; of several of one type the first, as paramiko has it; none that is revoked.
 
     `name` is `host` or `[host]:port`.  What cannot be read is no key.  Paramiko itself reads all lines, and compares
-    each with all before it: with fifty hosts half a second for each of them.
+    each with all before it: with fifty hosts 0.3 s of a processor for each of them.
     """
     found: dict[str, paramiko.PKey] = {}
     revoked = []
