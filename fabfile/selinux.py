@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 from rich.markup import escape
 
-from .engine import Guarded, Host, as_data, query, task
-from .engine.report import console
+from .engine import Guarded, Host, as_data, console, query, task
 
 CONFIG = "/etc/selinux/config"
 COMMAND_LINE = "/etc/default/grub.d/60-gatehouse-selinux.cfg"

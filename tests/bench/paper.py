@@ -92,10 +92,11 @@ def _toolkit(data: Mapping[str, Any]) -> str:
     for name in names:
         memory = max((run["memory"] for run in runs if run["tool"] == name), default=0)
         went = data["turns"].get(name, {})
+        over = "over " if went and any(run["tool"] == name and run["code"] == STOPPED for run in runs) else ""
         cpu = values(runs, name, NOTHING, "cpu")
         more.append([
-            name, data["versions"][name], str(data["same"].get(name, "")), str(went.get("turns", "")),
-            str(went.get("connections", "")), str(round(went.get("bytes", 0) / 1024)), f"{memory:.0f}",
+            name, data["versions"][name], str(data["same"].get(name, "")), f"{over}{went.get('turns', '')}",
+            str(went.get("connections", "")), f"{over}{went.get('bytes', 0) / 1024:.0f}", f"{memory:.0f}",
             sums.seconds(sums.median(cpu)) if cpu else "",
         ])  # fmt: skip
     counts = ", ".join(f"{count} {name}" for name, count in data["resources"].items() if count and name != "all")
