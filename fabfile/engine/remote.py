@@ -122,14 +122,10 @@ def _paths(value: str) -> list[str]:
     return words if several else [value]
 
 
-def _known(c: Connection) -> dict[str, paramiko.PKey]:
-    return known_keys((Path("/etc/ssh/ssh_known_hosts"), *known_hosts(c)), known_as(c))
-
-
 def secure(c: Connection) -> Connection:
     """Load the known hosts and refuse all others, on this connection and on every gateway before it."""
     client: paramiko.SSHClient = c.client
-    for kind, key in _known(c).items():
+    for kind, key in known_keys((Path("/etc/ssh/ssh_known_hosts"), *known_hosts(c)), known_as(c)).items():
         client.get_host_keys().add(known_as(c), kind, key)
     client.set_missing_host_key_policy(_Refuse(c))
     if isinstance(c.gateway, Connection):
@@ -317,7 +313,7 @@ def login(c: Connection) -> Login:
     return Login(
         c.user,
         transport.auth_handler.auth_method,
-        frozenset(_known(c)),
+        frozenset(c.client.get_host_keys().lookup(known_as(c)) or ()),
         frozenset(transport.preferred_kex),
         frozenset(transport.preferred_ciphers),
         frozenset(transport.preferred_macs),

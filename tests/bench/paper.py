@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from fabfile.engine.report import counted
 
 from ..lab.machine import CHECKOUT
 from . import served, sums, walls
+from .running import STOPPED
 from .sums import Runs, values
 from .toolkit import NOTHING
 from .tools import PEERS, install
@@ -21,9 +21,6 @@ PAGE = CHECKOUT / "docs" / "performance.md"
 FRONT = CHECKOUT / "README.md"
 PAGES = {"isolation": CHECKOUT / "docs" / "isolation.md"}
 DATA = CHECKOUT / "docs" / "performance"
-STOPPED = -signal.SIGKILL
-"""How a run ends that was stopped at its limit."""
-
 PLOTTED = ("fleet", "growth", "isolation", "stack", "toolkit")
 
 

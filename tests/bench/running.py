@@ -22,13 +22,16 @@ from ..lab.machine import CHECKOUT
 EVERY = 0.1
 """Seconds between two looks at a program's memory."""
 
+STOPPED = -signal.SIGKILL
+"""The exit code of a run that was stopped at its limit."""
+
 
 @dataclass
 class Run:
     """One run of a program.
 
     seconds: by the clock; cpu: seconds that it and its children had of the controller; memory: MB at the peak of all
-    its processes together, 0 where nobody looked; code: its exit code, -9 where it was stopped at its limit.
+    its processes together, 0 where nobody looked; code: its exit code, or STOPPED.
     """
 
     tool: str

@@ -208,7 +208,7 @@ def test_what_is_stopped_leaves_none_of_its_children_in_a_session_of_its_own(tmp
 
     done = running.run("sleep", "long", ["bash", "-c", line], limit=1)
 
-    assert paper.STOPPED == done.code
+    assert running.STOPPED == done.code
     child = Path("/proc") / (tmp_path / "child").read_text().strip() / "status"
     assert not child.exists() or "State:\tZ" in child.read_text()  # init may still have it to bury
 
@@ -243,9 +243,8 @@ def test_a_failed_run_has_no_time() -> None:
 
 
 def test_of_a_run_that_was_stopped_it_is_known_how_long_it_took_at_least() -> None:
-    ended = -signal.SIGKILL
     runs = [{"tool": tool, "case": "first", "seconds": took, "code": code}
-            for tool, took, code in (("a", 3.0, 0), ("b", 60.0, ended))]  # fmt: skip
+            for tool, took, code in (("a", 3.0, 0), ("b", 60.0, running.STOPPED))]  # fmt: skip
 
     assert "over 60.0, over 20.0 x" == paper.cell(runs, "b", "first", "a")
 
