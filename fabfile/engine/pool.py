@@ -21,8 +21,8 @@ from .problems import Problem, Stopped, Unreachable
 from .remote import Visit, connect, identity, opened
 from .report import console, refused
 
-WORKERS = 16
-"""Hosts that are worked on at the same time: threads mostly wait for the wire."""
+WORKERS = 64
+"""Hosts that are worked on at the same time: a thread mostly waits for the wire, and of a host that is gone in vain."""
 
 FLEET = "the fleet.yml to use; else GATEHOUSE_FLEET, else ./fleet.yml"
 """What every task over the fleet says of its --fleet."""

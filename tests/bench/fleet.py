@@ -47,8 +47,9 @@ def measure(rounds: int) -> dict[str, Any]:
             for size in SIZES:
                 fleet.have(size, picture)
                 fleet.nothing(size, rounds)
-            fleet.one_gone()
-            fleet.one_slow()
+            for _ in range(rounds):
+                fleet.one_gone()
+                fleet.one_slow()
     return {
         "part": "fleet",
         "shape": quiet.shape(),
