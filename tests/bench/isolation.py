@@ -84,7 +84,7 @@ def at_rest(host: Machine, domain: str, word: str) -> None:
     user = owner(domain)
     if word in ("server", "scgi", "ajp"):
         host.check(f"systemctl restart 'gatehouse-{user}:_@*'")
-    elif word == "fcgid":  # mod_fcgid ends an idle one itself; of a killed one it learns late, and a visitor waits a second
+    elif word == "fcgid":  # mod_fcgid ends an idle one itself; of a killed one it learns late, and a visitor waits
         host.check(f"while pgrep -u {user} > /dev/null; do sleep 1; done", timeout=90)
     else:
         as_user(host, user, "kill -KILL -1")
