@@ -22,7 +22,7 @@ from .remote import Visit, connect, identity, opened
 from .report import console, refused
 
 WORKERS = 64
-"""Hosts that are worked on at the same time: a thread mostly waits for the wire, and of a host that is gone in vain."""
+"""Hosts that are worked on at the same time.  Threads mostly wait for the wire; for a host that is gone, in vain."""
 
 FLEET = "the fleet.yml to use; else GATEHOUSE_FLEET, else ./fleet.yml"
 """What every task over the fleet says of its --fleet."""
