@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -24,6 +25,9 @@ EVERY = 0.1
 
 STOPPED = -signal.SIGKILL
 """The exit code of a run that was stopped at its limit."""
+
+LATE = 20
+"""Seconds in which what was killed ends at the latest."""
 
 
 @dataclass
@@ -91,6 +95,7 @@ def run(
         finally:
             took = time.monotonic() - began
             stop.cancel()
+            stop.join()
         child.returncode = os.waitstatus_to_exitcode(status)
         peak = watch.stop() if watch else 0.0
         out.seek(0)
@@ -121,10 +126,18 @@ def stopped() -> Iterator[None]:
 
 
 def _end(pid: int) -> None:
-    """A program at its limit, with all that descends from it: Ansible's workers have sessions of their own."""
+    """End a program with all that descends from it (Ansible's workers have sessions of their own), and see it over.
+
+    What was killed goes on for a moment on a busy machine, and what is measured next would have it beside it.
+    """
+    ends = []
     for each in _family(pid):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(each, signal.SIGKILL)
+            ends.append(os.pidfd_open(each))
+            signal.pidfd_send_signal(ends[-1], signal.SIGKILL)
+    for end in ends:
+        select.select([end], [], [], LATE)
+        os.close(end)
 
 
 class _Memory:
