@@ -47,7 +47,7 @@ CHAPTERS = (
     ("balancer", waf.STEPS),
     ("web", varnish.STEPS),
     ("web static shared", (site.users, site.tree)),
-    ("web", (site.tmp,)),
+    ("web", (site.tmp, site.code)),
     ("shared", files.STEPS),
     ("static", static.STEPS),
     ("web", (site.logs,)),

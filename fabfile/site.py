@@ -16,6 +16,8 @@ TMP = "/etc/gatehouse/tmp"
 TMP_PROGRAM = "/usr/local/sbin/gatehouse-tmp"
 TMP_UNIT = "/etc/systemd/system/gatehouse-tmp.service"
 
+SLICE = "/etc/systemd/system/gatehouse.slice"
+
 MOUNTED = "/srv/sites"
 """Where another host's /var/www is seen over NFS."""
 
@@ -135,6 +137,19 @@ def mount(host: Host) -> None:
     host.service("gatehouse-tmp", reload_on=[TMP], restart_on=[TMP_UNIT, TMP_PROGRAM])
 
 
+@task(name="slice")
+def code(c):
+    """T4: sites' code has a share of the processor of its own, apart from what serves all sites (systemd.slice(5)).
+
+    PHP-FPM, what Apache starts for sites and sites' own programs are in it: whoever takes all of the processor takes it
+    from there. Apache itself, HAProxy, Varnish, the database and SSH are in other slices.
+    """
+    host = Host.of(c)
+    if "web" in host.fleet.roles(host.name):
+        file = host.template(SLICE)
+        host.run("systemd knows the slice of sites' code", "read_units", name="gatehouse.slice", on=[file])
+
+
 def _from_afar(host: Host, site: Site) -> None:
     """Links to the files host's tree: nobody need ask it in order to see what is here."""
     for name in FROM_AFAR:
@@ -178,4 +193,4 @@ def pages(site: Site) -> dict[str, str]:
     return {f"{room}/index.html": render("/var/www/index.html", {"name": name}) for room, name in names.items()}
 
 
-STEPS = (users, tree, tmp, logs)
+STEPS = (users, tree, tmp, code, logs)

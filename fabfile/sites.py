@@ -45,6 +45,7 @@ BEHIND = (
     site.users,
     site.tree,
     site.tmp,
+    site.code,
     *database.STEPS,
     *cache.STEPS,
     *php.STEPS,

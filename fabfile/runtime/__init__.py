@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from ..engine import Host
 from .cgi import programs
+from .daemons import daemons
 from .fcgid import fcgid, former
 from .fcgid import forget as forget_wrappers
 from .itk import itk
 from .units import end, ended, units
 
-STEPS = (fcgid, programs, itk, units)
+STEPS = (fcgid, programs, daemons, itk, units)
 STEPS_AFTER = (former, ended)
 
 
@@ -23,4 +24,4 @@ def forget(host: Host, owner: str) -> None:
     forget_wrappers(host, owner)
 
 
-__all__ = ["STEPS", "STEPS_AFTER", "ended", "fcgid", "forget", "former", "itk", "programs", "units"]
+__all__ = ["STEPS", "STEPS_AFTER", "daemons", "ended", "fcgid", "forget", "former", "itk", "programs", "units"]

@@ -9,7 +9,7 @@ import yaml  # type: ignore[import-untyped]
 
 from ..lab.corner import as_user
 from ..lab.errors import LabError
-from ..lab.machine import Machine
+from ..lab.machine import CGROUPS, Machine
 from ..lab.runtimes import owner
 from .ground import ZONE, Ground
 from .growth import DAEMONS, taken
@@ -180,5 +180,5 @@ def memory(contender: Contender, machine: Machine) -> float:
 
 def processor(machine: Machine) -> float:
     """Seconds that all of the host's services have had of the processors since it started (cgroup v2)."""
-    said = machine.check("cat /sys/fs/cgroup/cpu.stat")
+    said = machine.check(f"cat {CGROUPS}/cpu.stat")
     return int(dict(line.split() for line in said.splitlines())["usage_usec"]) / 1e6

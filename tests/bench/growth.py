@@ -13,7 +13,7 @@ from typing import Any
 from fabfile.cert import REQUESTS, SHELF, stamp
 from fabfile.model import find_fleet
 
-from ..lab.machine import Machine
+from ..lab.machine import CGROUPS, Machine
 from . import quiet
 from .ground import Ground
 from .running import Run, going_on, run, stopped
@@ -106,7 +106,7 @@ def certified(machine: Machine, config: Path) -> None:
 def taken(machine: Machine, daemons: Sequence[str] = DAEMONS) -> dict[str, float]:
     """MB that each daemon has for itself now, its pages shared with others counted once."""
     asked = 'group=$(systemctl show -p ControlGroup --value "$1"); [ -z "$group" ] || for pid in $('
-    asked += 'find "/sys/fs/cgroup$group" -name cgroup.procs -exec cat {} +); do cat "/proc/$pid/smaps_rollup"; done'
+    asked += f'find "{CGROUPS}$group" -name cgroup.procs -exec cat {{}} +); do cat "/proc/$pid/smaps_rollup"; done'
     found = {}
     for name in daemons:
         said = machine.exec(f"set -- {name}; {{ {asked}; }} 2>/dev/null").out

@@ -197,3 +197,30 @@ def test_a_wrapper_goes_with_its_runtime(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [] == kept
     assert isinstance(gone, Run)
     assert ("example-com",) == gone.args
+
+
+WATCH = ("/etc/systemd/system/gatehouse-programs.path", "/usr/local/sbin/gatehouse-programs")
+
+
+@pytest.mark.parametrize("word", ["fcgid", "cgi"])
+def test_apache_s_daemons_are_watched_for_where_they_start_programs(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    of_release = {release: contents(Recorded(monkeypatch, a_site(runtime=word), release=release).after(*runtime.STEPS))
+                  for release in ("12", "13")}  # fmt: skip
+
+    for release, files in of_release.items():
+        program = files[WATCH[1]]
+        assert WATCH[0] in files
+        assert ("OOMPolicy" in program) == (release == "13"), "systemd 252 refuses the scope with it"
+        (said,) = re.findall(r"scope\" fail (\d)(.+)\"\$@\" 0", program.replace("\\\n", ""))
+        assert int(said[0]) == len(re.findall(r"[A-Z]\w+ (?:s|as|au|t) ", said[1]))
+
+
+def test_nobody_watches_where_apache_starts_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {path: a_file() for path in WATCH}
+
+    usual = Recorded(monkeypatch, a_site()).after(*runtime.STEPS)
+    stopped, *gone = Recorded(monkeypatch, a_site(), files=there).after(*runtime.STEPS)
+
+    assert [] == usual
+    assert isinstance(stopped, Run)
+    assert {*WATCH} == {change.path for change in gone if isinstance(change, Remove)}

@@ -27,6 +27,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_NICE", "DAC_READ_SEARCH")
 
 
+CGROUPS = "$(findmnt -nfo TARGET -t cgroup2)"
+"""In shell: where a host's systemd has its units' processes; with cgroup v1 beside it, not at the usual place."""
+
 ARGUMENT = 96 * 1024
 """Bytes of a command's argument that Linux surely takes (128 KiB is its limit), in whole base64 groups."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,39 @@ def test_a_program_that_is_dropped_into_the_site_runs_as_its_user(shop: Shop, ru
     if runtime != "cgi":
         drop(shop, "shown.cgi", WHO_CGI)
         assert "cgi\n" not in shop.get("/shown.cgi").partition("#!")[0]
+
+
+CODE = {
+    "fpm": ("", "new.php", WHO_PHP),
+    "fcgid": ("runtime: fcgid\n", "new.php", WHO_PHP),
+    "cgi": ("runtime: cgi\n", "new.cgi", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\ncat /proc/self/cgroup\n"),
+}
+"""What a site's file says, and a program of it."""
+
+GROUPS = f"pgrep -u {OWNER} | while read -r pid; do cat /proc/$pid/cgroup; done; pkill -u {OWNER}; sleep 0.5"
+
+
+@pytest.mark.parametrize("runtime", CODE)
+def test_a_site_s_code_has_another_share_of_the_processor_than_what_serves_all(shop: Shop, runtime: str) -> None:
+    """Also once Apache has been loaded again, whose daemons start CGI and FastCGI: it has other ones then."""
+    keys, name, text = CODE[runtime]
+    shop.says(keys)
+    shop.done("site.apply", DOMAIN)
+    drop(shop, name, text)
+
+    for _ in ("applied", "loaded again"):
+        found, end = {""}, time.monotonic() + 30
+        while found != {"gatehouse.slice"} and time.monotonic() < end:
+            said = shop.get(f"/{name}") + "\n" + shop.host.check(GROUPS)
+            found = {*re.findall(r"0::[^.\n]*/(\w+\.slice)", said)}
+        assert {"gatehouse.slice"} == found
+        shop.host.check("systemctl reload apache2")
+        time.sleep(2)
+
+    for unit in ("apache2", "haproxy", "varnish", "redis-server", "ssh"):
+        assert "/system.slice" in shop.host.check(f"systemctl show -P ControlGroup {unit}")
+    assert "100\n" == shop.host.check("systemctl show -P CPUWeight gatehouse.slice")
+    assert "" == shop.host.check("systemctl --failed --no-legend --plain")
 
 
 @pytest.mark.parametrize("release", ["trixie", "bookworm"])
