@@ -22,7 +22,8 @@ def daemons(c):
     host = Host.of(c)
     if any(site.has(*SUEXEC) for site in host.sites):
         host.packages("dbus", "procps", held=True)
-        host.template(PROGRAM, mode=0o755, scope_survives=host.facts.release != "12")
+        # When memory runs out a program goes, not all of them: systemd 252 does so with any scope, and knows no other.
+        host.template(PROGRAM, mode=0o755, oom_policy=host.facts.release != "12")
         host.template(SERVICE)
         host.template(PATH)
         host.service("gatehouse-programs.path", restart_on=[PATH, SERVICE, PROGRAM])

@@ -21,8 +21,12 @@ PROGRAMS = {
     "serve_py": SERVE,
     "apps__id_sh": "id -un",
     "apps__code_sh": "touch version.txt 2> /dev/null && echo writes; touch cache/x $TMPDIR/x && echo writes its own",
+    "apps__little_sh": "python3 -c 'print(len(bytes(100 << 20).replace(bytes(1), b\"x\")))'",
+    "apps__much_sh": "python3 -c 'print(len(bytes(700 << 20).replace(bytes(1), b\"x\")))'",
+    "apps__busy_sh": "for n in 1 2; do timeout 2 sh -c 'while :; do :; done' & done; wait; echo busy",
     "cache__keep_txt": "x",
 }
+THROTTLED = "find /sys/fs/cgroup/ -path '*/gatehouse-shop:test.slice/cpu.stat' -exec sed -n 's/^nr_throttled //p' {} +"
 OWN = """
 runtime: server
 command: exec python3 serve.py http
@@ -67,6 +71,11 @@ def test_a_site_s_own_programs_run_as_its_user_and_change_places_without_a_lost_
     assert 0 != as_user(shop.host, A, "bash -c 'exec 3<> /dev/tcp/127.0.0.1/10090'").rc
     slices = shop.host.check("systemctl show -p MemoryMax,TasksMax,CPUQuotaPerSecUSec gatehouse-shop:test.slice")
     assert {"MemoryMax=536870912", "TasksMax=128", "CPUQuotaPerSecUSec=1s"} == {*slices.split()}
+    assert ["200 104857600\n", "200 "] == [shop.get("/little"), shop.get("/much")], "the kernel ends who takes too much"
+    before = max(map(int, shop.host.check(THROTTLED).split()))
+    assert "200 busy\n" == shop.get("/busy")
+    assert max(map(int, shop.host.check(THROTTLED).split())) > before, "two busy programs have one processor's time"
+    assert f"200 {OWNER}\n" == shop.get("/id")
 
     pages = [f"{DOMAIN}{place}/version" for place in ("", "/wiki", "/blog")]
     with visiting(shop.stranger, shop.host, *pages) as visits:
