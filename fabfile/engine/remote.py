@@ -31,7 +31,7 @@ from fabric import Config, Connection
 
 from . import gateway  # noqa: F401  (Fabric asks there)
 from .facts import quoted
-from .hostkeys import known_keys
+from .hostkeys import EVERYBODY_S, known_keys
 from .problems import ChangedKey, Guarded, Locked, NoRoot, NotLed, Problem, StepFailed, Stopped, UnknownKey, Unreachable
 from .script import SHELL, Box
 
@@ -125,7 +125,7 @@ def _paths(value: str) -> list[str]:
 def secure(c: Connection) -> Connection:
     """Load the known hosts and refuse all others, on this connection and on every gateway before it."""
     client: paramiko.SSHClient = c.client
-    for kind, key in known_keys((Path("/etc/ssh/ssh_known_hosts"), *known_hosts(c)), known_as(c)).items():
+    for kind, key in known_keys((EVERYBODY_S, *known_hosts(c)), known_as(c)).items():
         client.get_host_keys().add(known_as(c), kind, key)
     client.set_missing_host_key_policy(_Refuse(c))
     if isinstance(c.gateway, Connection):

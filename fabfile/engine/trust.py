@@ -7,7 +7,7 @@ import sys
 
 from fabric import Connection
 
-from .hostkeys import known_keys
+from .hostkeys import EVERYBODY_S, known_keys, revoked_keys
 from .problems import ChangedKey, Guarded
 from .remote import fingerprint, known_hosts, offered_key
 
@@ -17,10 +17,15 @@ def enrol(c: Connection, expected: str = "") -> str:
 
     `expected` is the fingerprint got from elsewhere (the provider's console); without it, the operator is asked.
     Raises ChangedKey when another key of that kind is known already, Guarded when the fingerprints differ, when the
-    operator says no, or when nobody is there to ask.
+    operator says no, when nobody is there to ask, or when the key is revoked.
     """
     name, key = offered_key(c)
     shown, files = fingerprint(key), known_hosts(c)
+    if key in revoked_keys((EVERYBODY_S, *files), name):
+        raise Guarded(
+            f"{name} shows {key.get_name()} {shown}, which a line with @revoked forbids",
+            "if that is the host, a new key, there: rm /etc/ssh/ssh_host_*; ssh-keygen -A; systemctl restart ssh",
+        )
     for path in files:
         known = known_keys([path], name).get(key.get_name())
         if known == key:
