@@ -224,3 +224,24 @@ def test_nobody_watches_where_apache_starts_none(monkeypatch: pytest.MonkeyPatch
     assert [] == usual
     assert isinstance(stopped, Run)
     assert {*WATCH} == {change.path for change in gone if isinstance(change, Remove)}
+
+
+UNITS = "/etc/systemd/system/gatehouse-itk"
+ENDING = (f"{UNITS}.timer", f"{UNITS}.service", "/usr/local/sbin/gatehouse-itk")
+
+
+def test_what_takes_longer_than_php_s_timeout_is_ended_in_itk_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, plain = a_site("slow.test", runtime="itk", php={"timeout": 600}), a_site("plain.test", runtime="static")
+    files = contents(Recorded(monkeypatch, a_site(runtime="itk"), slow, plain).after(*runtime.STEPS))
+
+    assert set(ENDING) <= set(files)
+    assert {"example-com": "30", "slow-test": "600"} == dict(re.findall(r"(\S+)\) most=(\d+)", files[ENDING[2]]))
+
+
+def test_nobody_ends_requests_where_no_site_is_itk(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {path: a_file() for path in ENDING}
+
+    stopped, *gone = Recorded(monkeypatch, a_site(), files=there).after(*runtime.STEPS)
+
+    assert isinstance(stopped, Run)
+    assert set(ENDING) == {change.path for change in gone if isinstance(change, Remove)}
