@@ -201,9 +201,10 @@ def besieged(made: Yard, word: str, hunger: str) -> Iterator[None]:
         yield
     finally:
         made.host.exec(f"kill {pid}")
-        for _ in range(3):  # who waited for their turn get it now, and begin as well
-            as_user(made.host, owner(domain), f"rm -f /var/www/{domain}/tmp/big; kill -KILL -1")
-            time.sleep(2.5)
+        for _ in range(6):  # who waited for their turn get it now, and begin as well
+            made.host.exec(f"pkill -KILL -u {owner(domain)}")  # of its own, the site may not start one process more
+            time.sleep(1.5)
+        as_user(made.host, owner(domain), f"rm -f /var/www/{domain}/tmp/big")
         quiet.calm()
 
 
