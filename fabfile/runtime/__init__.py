@@ -11,11 +11,11 @@ from .cgi import programs
 from .daemons import daemons
 from .fcgid import fcgid, former
 from .fcgid import forget as forget_wrappers
-from .itk import itk
+from .itk import itk, overdue
 from .units import end, ended, units
 
 STEPS = (fcgid, programs, daemons, itk, units)
-STEPS_AFTER = (former, ended)
+STEPS_AFTER = (former, ended, overdue)
 
 
 def forget(host: Host, owner: str) -> None:
@@ -24,4 +24,6 @@ def forget(host: Host, owner: str) -> None:
     forget_wrappers(host, owner)
 
 
-__all__ = ["STEPS", "STEPS_AFTER", "daemons", "ended", "fcgid", "forget", "former", "itk", "programs", "units"]
+__all__ = [
+    "STEPS", "STEPS_AFTER", "daemons", "ended", "fcgid", "forget", "former", "itk", "overdue", "programs", "units",
+]  # fmt: skip

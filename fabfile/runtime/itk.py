@@ -10,7 +10,7 @@ from . import slices
 PLACE = "/etc/gatehouse/itk"
 PROGRAM = "/usr/local/sbin/gatehouse-itk"
 SERVICE = f"{slices.PLACE}/gatehouse-itk.service"
-TIMER = f"{slices.PLACE}/gatehouse-itk.timer"
+TIMEOUTS = f"{PLACE}/timeouts"
 
 
 @task
@@ -18,24 +18,35 @@ def itk(c):
     """T4 ITK: mod_php in an Apache whose processes become the vhost's user before they read a file.
 
     A host of its own kind: Apache's MPM is prefork there, for all its sites. The packages switch the MPM themselves the
-    moment they are installed; here Apache goes on as it is until its new configuration is whole. A request that takes
-    longer than `php.timeout` is ended, as PHP-FPM would.
+    moment they are installed; here Apache goes on as it is until its new configuration is whole.
     """
     host = Host.of(c)
     sites = tuple(site for site in host.sites if site.has("itk"))
     if not sites:
-        if TIMER in host.facts.files and not host.narrowed:
-            host.run("nobody looks for requests of mpm-itk", "systemctl disable --now gatehouse-itk.timer")
-            host.absent(TIMER, SERVICE, PROGRAM)
         return
     version = php.version(host)
-    host.packages("libapache2-mpm-itk", f"libapache2-mod-php{version}", "procps", *php.extensions(host), held=True)
+    host.packages("libapache2-mpm-itk", f"libapache2-mod-php{version}", *php.extensions(host), held=True)
     ini = render(php.FPM + "/conf.d/99-gatehouse.ini", {"opcache_mb": 128})
     host.file(f"/etc/php/{version}/apache2/conf.d/99-gatehouse.ini", ini)
     for site in host.meant(sites):
         told = bool(site.database or host.fleet.one("cache"))
         host.template(PLACE + "/{site.owner}.conf", site=site, settings=php.settings(site, told))
-    host.template(PROGRAM, mode=0o755, sites=sites)
-    host.template(SERVICE)
-    host.template(TIMER)
-    host.service("gatehouse-itk.timer", restart_on=[TIMER])
+
+
+@task
+def overdue(c):
+    """T4 ITK: a request that takes long leaves Apache's share of the processor, and ends after `php.timeout`.
+
+    As PHP-FPM's master would end it: PHP itself counts no second in which it waits. After Apache, with which it ends.
+    """
+    host = Host.of(c)
+    sites = tuple(site for site in host.sites if site.has("itk"))
+    if sites:
+        host.packages("dbus", "procps", held=True)
+        host.template(TIMEOUTS, sites=sites)
+        host.template(PROGRAM, mode=0o755)
+        host.template(SERVICE)
+        host.service("gatehouse-itk", restart_on=[SERVICE, PROGRAM])
+    elif SERVICE in host.facts.files and not host.narrowed:
+        host.run("nobody looks for long requests in Apache", "systemctl disable --now gatehouse-itk")
+        host.absent(SERVICE, PROGRAM, TIMEOUTS)
