@@ -1,8 +1,9 @@
 """Every runtime side by side: what a request costs, what a site costs while nobody comes, and a greedy one others.
 
 All of it on two hosts, one with Apache's event MPM and one with ITK's prefork, and from the hosts themselves.  What a
-request costs is asked of Apache directly (ab(1)): what stands before it is the same for all.  Who is besieged, and who
-besieges, comes to Varnish (knocking.py), which knows how many a site may have at Apache at once.
+request costs is asked of Apache directly (ab(1)): what stands before it is the same for all.  Beside a greedy site,
+visitors come as they do, to HAProxy (knocking.py); the greedy one's come to Varnish, which knows how many a site may
+have at Apache at once.
 """
 
 from __future__ import annotations

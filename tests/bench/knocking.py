@@ -1,52 +1,77 @@
-"""Visitors at Varnish's own door, run on the host itself; says what became of them as JSON.
+"""Visitors who come to a host on the host itself; says what became of them as JSON.
 
     python3 knocking.py ask DOMAIN PATH COUNT SECONDS      one after the other, so many, or for so long
     python3 knocking.py besiege DOMAIN PATH COUNT          so many, who come back a second after each answer
 
-HAProxy would slow down whoever comes that often from one address; here each has an address of its own.
+Who asks comes as any visitor does, to HAProxy.  HAProxy would slow down a siege, which comes from few addresses: it is
+at Varnish's own door.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import ssl
 import sys
 import threading
 import time
 from typing import Any
 
+FRONT = ("127.0.0.1", 443)
 DOOR = ("127.0.0.1", 8081)
 PATIENCE = 60.0
 PAUSE = 1.0
 """Seconds.  It is the site that is greedy: who asked without a pause would take the processor with anything."""
 
 
-def knock(domain: str, path: str, visitor: int = 1) -> int:
-    """One request over a connection of its own; the status of its answer, once all of it is here, or 0.
+def request(domain: str, path: str, visitor: int) -> str:
+    """A request's head, which is all of it.
 
     It has a session's cookie, so that Varnish lets it pass: who wants the same as another waits for his answer, else.
     """
-    proxy = f"PROXY TCP4 192.0.2.{visitor} 127.0.0.1 9 8081"
     said = {"Host": domain, "X-Forwarded-Proto": "https", "Cookie": f"PHPSESSID={visitor}"}
-    fields = [f"{name}: {value}" for name, value in said.items()]
-    head = "\r\n".join((proxy, f"GET {path} HTTP/1.0", *fields, "", ""))
-    try:
-        with socket.create_connection(DOOR, PATIENCE) as line:
-            line.sendall(head.encode())
-            answer = line.recv(1 << 16)
-            while line.recv(1 << 16):
-                pass
-        return int(answer.split(None, 2)[1])
-    except (OSError, ValueError, IndexError):
-        return 0
+    return "\r\n".join((f"GET {path} HTTP/1.0", *(f"{name}: {value}" for name, value in said.items()), "", ""))
+
+
+def answer(line: socket.socket, said: str) -> int:
+    """The status of the answer to this, once all of it is here."""
+    line.sendall(said.encode())
+    head = line.recv(1 << 16)
+    while line.recv(1 << 16):
+        pass
+    return int(head.split(None, 2)[1])
+
+
+def knock(domain: str, path: str, visitor: int) -> None:
+    """One request to Varnish, as if HAProxy had sent it, over a connection of its own; whatever becomes of it."""
+    proxy = f"PROXY TCP4 192.0.2.{visitor} 127.0.0.1 9 8081\r\n"
+    with contextlib.suppress(OSError, ValueError, IndexError), socket.create_connection(DOOR, PATIENCE) as line:
+        answer(line, proxy + request(domain, path, visitor))
+
+
+def visit(tls: ssl.SSLContext, domain: str, path: str, visitor: int) -> int:
+    """The status that somebody is told who was never there: from an address of his own, with TLS from nothing.
+
+    Raises OSError, ValueError and IndexError where there is none.
+    """
+    source = f"127.{1 + visitor // 62500 % 250}.{visitor // 250 % 250}.{1 + visitor % 250}"
+    with (
+        socket.create_connection(FRONT, PATIENCE, (source, 0)) as line,
+        tls.wrap_socket(line, server_hostname=domain) as safe,
+    ):
+        return answer(safe, request(domain, path, visitor))
 
 
 def ask(domain: str, path: str, count: int, seconds: float) -> dict[str, Any]:
     """How many visits, and the milliseconds of those that were served."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE  # whose certificate it is, is not asked here
     asked, times, end = 0, [], time.monotonic() + seconds
     while asked < count and time.monotonic() < end:
-        began = time.perf_counter()
-        status = knock(domain, path)
+        began, status = time.perf_counter(), 0
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            status = visit(tls, domain, path, asked)
         asked += 1
         if status == 200:
             times.append((time.perf_counter() - began) * 1000)
@@ -56,14 +81,14 @@ def ask(domain: str, path: str, count: int, seconds: float) -> dict[str, Any]:
 def besiege(domain: str, path: str, count: int) -> None:
     """Until somebody ends this program."""
 
-    def visit(visitor: int) -> None:
+    def come(visitor: int) -> None:
         while True:
             knock(domain, path, visitor)
             time.sleep(PAUSE)
 
     for visitor in range(2, count + 1):
-        threading.Thread(target=visit, args=(visitor,), daemon=True).start()
-    visit(1)
+        threading.Thread(target=come, args=(visitor,), daemon=True).start()
+    come(1)
 
 
 def main(words: list[str]) -> None:

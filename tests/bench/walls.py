@@ -27,9 +27,9 @@ def tables(data: Mapping[str, Any], table: Table) -> str:
         "MB of Apache, PHP-FPM and all the sites' programs together, after a visit to each and once nobody comes:\n",
         table(["", *(f"{count} site{'s' * (count > 1)}" for count in counts)], grown),
         "![MB by the number of sites, for each runtime](performance/isolation.svg)\n",
-        "Milliseconds within which 99 of 100 requests to a site of PHP are answered, in peace (the median of five "
-        "times) and while the site beside it, of that runtime, takes all it can of one thing (for twenty visitors, who "
-        "come back a second after each answer):\n",
+        "Milliseconds within which 99 of 100 visits to a site of PHP are answered, TLS and all, in peace (the median "
+        "of five times) and while the site beside it, of that runtime, takes all it can of one thing (for twenty "
+        "visitors, who come back a second after each answer):\n",
         table(["", "in peace", *hungers], greedy),
     ])  # fmt: skip
 
