@@ -198,7 +198,8 @@ def test_a_long_request_of_itk_leaves_apache_and_ends_in_time_though_nobody_wait
         until([[], ["gatehouse"]])
 
         assert "itk-test: a request took " in host.check("journalctl -q -o cat -u gatehouse-itk")
-        host.check("systemctl restart apache2 && systemctl is-active gatehouse-itk")
+        host.check("systemctl restart apache2")
+        host.check("timeout 10 sh -c 'until systemctl is-active gatehouse-itk; do sleep 0.1; done'")
         assert [[], []] == slices()
         assert 200 == status(prefork.ask("itk.test", KINDS["itk"].page))
     finally:
