@@ -10,7 +10,8 @@ from . import slices
 PLACE = "/etc/gatehouse/itk"
 PROGRAM = "/usr/local/sbin/gatehouse-itk"
 SERVICE = f"{slices.PLACE}/gatehouse-itk.service"
-TIMEOUTS = f"{PLACE}/timeouts"
+TIMEOUTS = "/etc/gatehouse/itk-timeouts"
+"""Not in PLACE, of which Apache takes each file: it is written once Apache has."""
 
 
 @task

@@ -226,7 +226,7 @@ def test_nobody_watches_where_apache_starts_none(monkeypatch: pytest.MonkeyPatch
     assert {*WATCH} == {change.path for change in gone if isinstance(change, Remove)}
 
 
-LONG = ("/etc/gatehouse/itk/timeouts", "/etc/systemd/system/gatehouse-itk.service", "/usr/local/sbin/gatehouse-itk")
+LONG = ("/etc/gatehouse/itk-timeouts", "/etc/systemd/system/gatehouse-itk.service", "/usr/local/sbin/gatehouse-itk")
 
 
 def test_what_takes_longer_than_php_s_timeout_is_ended_in_itk_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +235,7 @@ def test_what_takes_longer_than_php_s_timeout_is_ended_in_itk_as_well(monkeypatc
 
     assert set(LONG) <= set(files)
     assert ["example-com 30", "slow-test 600"] == files[LONG[0]].splitlines()[1:]
+    assert not LONG[0].startswith(apache.PARTS), "Apache, which runs by then, would be behind"
 
 
 def test_nobody_ends_requests_where_no_site_is_itk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def test_each_record_is_read() -> None:
     assert Unit("inactive", "disabled") == facts.units["new.service"]
     assert {"haproxy.service": "a" * 64} == facts.loaded
     assert ("*filter", ":INPUT DROP [0:0]") == facts.rules4
+
+
+def test_a_look_asks_for_each_type_of_unit_that_a_step_loads() -> None:
+    """Else the host never has it, and each run starts it anew."""
+    chapters = (path.read_text() for path in SHELL.parent.parent.rglob("*.py"))
+    loaded = {kind for text in chapters for kind in re.findall(r'\.service\("[\w.-]+\.(\w+)"', text)}
+    look = (SHELL / "look.sh").read_text()
+
+    assert {"timer", "automount", "path"} <= loaded
+    for types, mark in (re.findall(r"--type=(\S+)", look), ","), (re.findall(r"/\\\.\(([a-z|]+)\)\$/p", look), "|"):
+        assert loaded <= set("".join(types).split(mark)), types
 
 
 def test_the_operator_and_the_port_that_sshd_really_has_are_known() -> None:

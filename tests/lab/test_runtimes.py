@@ -125,6 +125,7 @@ def test_a_site_s_code_has_another_share_of_the_processor_than_what_serves_all(s
         assert "/system.slice" in shop.host.check(f"systemctl show -P ControlGroup {unit}")
     assert "100\n" == shop.host.check("systemctl show -P CPUWeight gatehouse.slice")
     assert "" == shop.host.check("systemctl --failed --no-legend --plain")
+    assert " 0 changed, 0 failed" in shop.done("site.apply", DOMAIN)
 
 
 @pytest.mark.parametrize("release", ["trixie", "bookworm"])

@@ -64,7 +64,7 @@ def holds(made: Yard, sites: dict[str, str]) -> None:
 def test_seven_runtimes_side_by_side_each_as_its_user(event: Yard) -> None:
     runs_as_its_user(event, {word: word for word in EVENT})
     told = event.done("bootstrap")
-    assert " 0 changed, 0 failed" in told
+    assert " 0 changed, 0 failed" in told, told
 
 
 def test_no_runtime_lets_a_site_into_the_next_one(event: Yard) -> None:
@@ -74,7 +74,8 @@ def test_no_runtime_lets_a_site_into_the_next_one(event: Yard) -> None:
 def test_itk_and_what_may_be_beside_it_each_as_its_user(prefork: Yard) -> None:
     assert "prefork" == prefork.host.check("a2query -M").strip()
     runs_as_its_user(prefork, PREFORK)
-    assert " 0 changed, 0 failed" in prefork.done("bootstrap")
+    told = prefork.done("bootstrap")
+    assert " 0 changed, 0 failed" in told, told
 
 
 def test_itk_lets_no_site_into_the_next_one(prefork: Yard) -> None:

@@ -10,7 +10,7 @@ unit_files() {
     find /etc/systemd/system -type l \( -path '*.wants/*' -o -path '*.requires/*' \) -printf '%f\n' > linked
     sed 's/$/ enabled/' linked
     find /etc/systemd/system -maxdepth 1 -lname /dev/null -printf '%f masked\n'
-    set -- $(ls /var/lib/gatehouse/loaded | sed -En 's/\.restart$//; /\.(service|timer|socket|automount)$/p' | sort -u | grep -vxFf linked)
+    set -- $(ls /var/lib/gatehouse/loaded | sed -En 's/\.restart$//; /\.(service|timer|socket|automount|path)$/p' | sort -u | grep -vxFf linked)
     [ $# = 0 ] || systemctl list-unit-files --plain --no-legend --no-pager "$@"
 }
 
@@ -26,7 +26,7 @@ tree=$!
 find /etc /usr/local -xdev -path /etc/.git -prune -o -path /etc/ssl/certs -prune -o -type f -size -2048k -print0 |
     xargs -0r sha256sum -z > digests &
 {
-    block units systemctl list-units --all --plain --no-legend --no-pager --type=service,timer,socket,automount
+    block units systemctl list-units --all --plain --no-legend --no-pager --type=service,timer,socket,automount,path
     block unit-files unit_files
 } > units &
 {
