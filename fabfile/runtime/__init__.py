@@ -11,11 +11,12 @@ from .cgi import programs
 from .daemons import daemons
 from .fcgid import fcgid, former
 from .fcgid import forget as forget_wrappers
+from .heavy import heavy
 from .itk import itk, overdue
 from .units import end, ended, units
 
 STEPS = (fcgid, programs, daemons, itk, units)
-STEPS_AFTER = (former, ended, overdue)
+STEPS_AFTER = (former, ended, overdue, heavy)
 
 
 def forget(host: Host, owner: str) -> None:
@@ -25,5 +26,6 @@ def forget(host: Host, owner: str) -> None:
 
 
 __all__ = [
-    "STEPS", "STEPS_AFTER", "daemons", "ended", "fcgid", "forget", "former", "itk", "overdue", "programs", "units",
+    "STEPS", "STEPS_AFTER", "daemons", "ended", "fcgid", "forget", "former", "heavy", "itk", "overdue", "programs",
+    "units",
 ]  # fmt: skip

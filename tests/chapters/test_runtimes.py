@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fabfile import apache, php, runtime
+from fabfile import apache, flows, php, runtime
 from fabfile.engine.changes import Install, Load, PutLink, Remove, Run
 from fabfile.engine.facts import Unit
 from fabfile.model import Site
@@ -192,7 +192,7 @@ def test_a_wrapper_goes_with_its_runtime(monkeypatch: pytest.MonkeyPatch) -> Non
     form = {"/etc/gatehouse/fcgid/example-com": a_file()}
 
     kept = Recorded(monkeypatch, a_site(runtime="fcgid"), files=form).after(*runtime.STEPS_AFTER)
-    (gone,) = Recorded(monkeypatch, a_site(), files=form).after(*runtime.STEPS_AFTER)
+    (gone,) = Recorded(monkeypatch, a_site(runtime="static"), files=form).after(*runtime.STEPS_AFTER)
 
     assert [] == kept
     assert isinstance(gone, Run)
@@ -245,3 +245,27 @@ def test_nobody_ends_requests_where_no_site_is_itk(monkeypatch: pytest.MonkeyPat
 
     assert isinstance(stopped, Run)
     assert set(LONG) == {change.path for change in gone if isinstance(change, Remove)}
+
+
+HEAVY = ("/etc/systemd/system/gatehouse-heavy.service", "/usr/local/sbin/gatehouse-heavy")
+
+
+def test_a_pool_that_takes_much_of_the_processor_is_looked_for_where_there_are_pools(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = {path: a_file() for path in HEAVY}
+    files = contents(Recorded(monkeypatch, a_site()).after(*runtime.STEPS_AFTER))
+
+    stopped, *gone = Recorded(monkeypatch, a_site(runtime="static"), files=there).after(*runtime.STEPS_AFTER)
+
+    assert set(HEAVY) <= set(files)
+    assert all("php8.4-fpm.service" in files[path] for path in HEAVY)
+    assert isinstance(stopped, Run)
+    assert set(HEAVY) == {change.path for change in gone if isinstance(change, Remove)}
+
+
+def test_a_pool_s_requests_are_over_before_nobody_looks_for_it() -> None:
+    """What ends the looking ends what it moved: the former pool's last visitors with it."""
+    order = [*flows.BOOTSTRAP]
+
+    assert order.index(php.start) < order.index(php.retire) < order.index(runtime.heavy)

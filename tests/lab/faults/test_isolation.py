@@ -292,6 +292,37 @@ def test_f67_a_site_that_takes_all_it_can_leaves_enough_for_others(
     seen(f"A takes {siege}: B 40 of 40, median {of[0]} -> {of[1]} ms")
 
 
+def shares(host: Machine, user: str) -> set[str]:
+    """The units in whose share of the processor a user's workers are."""
+    seen = f"for pid in $(pgrep -u {user} php-fpm); do grep '^0::' /proc/$pid/cgroup; done"
+    return {line.rpartition("/")[2] for line in host.exec(seen).out.splitlines()}
+
+
+@both_releases
+@pytest.mark.fault("F-67")
+def test_f67_a_site_that_takes_the_processor_leaves_the_others_share(
+    corner: Corner, theirs: Corner, seen: Seen
+) -> None:
+    """What it was at ends with the pools' master, as if it had never left."""
+    host, fpm, heavy = corner.host, fpm_of(corner.host), "gatehouse-heavy.service"
+    corner.put("take.php", "<?php for ($end = time() + 25; time() < $end;) md5('x');")
+    theirs.put("count.php", COUNT)
+
+    with ThreadPoolExecutor() as pool:
+        for _ in range(3):
+            pool.submit(corner.ask, "take.php")
+        until(lambda: heavy in shares(host, A))
+        assert 200 == status(theirs.ask("count.php"))
+        assert {fpm} == shares(host, B)
+        assert f"{A}: its PHP took " in host.check(f"journalctl -q -o cat -u {heavy}")
+        host.check(f"systemctl restart {fpm}")
+
+    assert set() == shares(host, A)
+    until(lambda: host.exec(f"systemctl is-active {heavy}").rc == 0)
+    assert 200 == status(corner.ask("who.php"))
+    seen("A takes the processor: its workers have another share of it than B's")
+
+
 def until(true: Callable[[], bool], seconds: float = 40) -> None:
     end = time.monotonic() + seconds
     while not true():
