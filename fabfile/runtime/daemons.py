@@ -27,6 +27,5 @@ def daemons(c):
         host.template(SERVICE)
         host.template(PATH)
         host.service("gatehouse-programs.path", restart_on=[PATH, SERVICE, PROGRAM])
-    elif PATH in host.facts.files and not host.narrowed:
-        host.run("nobody watches for Apache's daemons", "systemctl disable --now gatehouse-programs.path")
-        host.absent(PATH, SERVICE, PROGRAM)
+    else:
+        slices.unwatched(host, "nobody watches for Apache's daemons", PATH, SERVICE, PROGRAM)

@@ -23,6 +23,5 @@ def heavy(c):
         host.template(PROGRAM, mode=0o755, php=php.version(host))
         host.template(SERVICE, php=php.version(host))
         host.service("gatehouse-heavy", restart_on=[SERVICE, PROGRAM])
-    elif SERVICE in host.facts.files and not host.narrowed:
-        host.run("nobody looks for pools that take much", "systemctl disable --now gatehouse-heavy")
-        host.absent(SERVICE, PROGRAM)
+    else:
+        slices.unwatched(host, "nobody looks for pools that take much", SERVICE, PROGRAM)

@@ -48,6 +48,5 @@ def overdue(c):
         host.template(PROGRAM, mode=0o755)
         host.template(SERVICE)
         host.service("gatehouse-itk", restart_on=[SERVICE, PROGRAM])
-    elif SERVICE in host.facts.files and not host.narrowed:
-        host.run("nobody looks for long requests in Apache", "systemctl disable --now gatehouse-itk")
-        host.absent(SERVICE, PROGRAM, TIMEOUTS)
+    else:
+        slices.unwatched(host, "nobody looks for long requests in Apache", SERVICE, PROGRAM, TIMEOUTS)
