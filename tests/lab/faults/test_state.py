@@ -348,7 +348,10 @@ def interrupt(machine: Machine) -> None:
     machine.check("rm -f /run/braking; touch /run/brake")
     machine.check("systemd-run -q --unit=lab-apt apt-get -y install lab-brake")
     machine.check("until [ -e /run/braking ]; do sleep 0.1; done", timeout=60)
-    machine.check("systemctl kill -s KILL lab-apt; systemctl reset-failed lab-apt; rm -f /run/brake")
+    # systemd hears of the death a moment later, and would then say failed for ever.
+    machine.check("systemctl kill -s KILL lab-apt")
+    machine.check("until systemctl is-failed -q lab-apt; do sleep 0.1; done", timeout=60)
+    machine.check("systemctl reset-failed lab-apt; rm -f /run/brake")
     machine.check("flock --wait 10 --fcntl /var/lib/dpkg/lock true || sleep 1")
 
 
